@@ -1,0 +1,337 @@
+// The duplex of a reader and a writer, and the close protocol.
+
+import type { Socket } from 'node:net'
+import type { Duplex } from 'it-stream-types'
+import { formatAddress, type InetAddress, inetAddress, type SocketAddress } from './address.ts'
+import { Deferred } from './deferred.ts'
+import { ConnectionClosedError, ConnectionResetError, describeSystemError, IdleTimeoutError, isFrom, withOrigin } from './errors.ts'
+import { type ConnectionSettings, checkDelay, checkOptions, DEFAULT_FORCE_AFTER } from './options.ts'
+import { ByteReader, type Reader } from './reader.ts'
+import { ByteSocket, type SocketEvents } from './socket.ts'
+import { StallLimit } from './stall-limit.ts'
+import { ByteWriter, type Chunk, type Writer, type WriterOwner } from './writer.ts'
+
+/** The options of `connection.close()`. */
+export interface CloseOptions {
+  /**
+   * Milliseconds for handing over what was written, after which the connection is aborted; 0 aborts at once what is not with the
+   * operating system yet.
+   *
+   * @default 30_000
+   */
+  forceAfter?: number
+}
+
+/**
+ * A TCP or unix-domain connection: a reader and a writer that share a socket, and a duplex for it-pipe. Async: the
+ * `(socket, reader, writer)` of `Tcp.connect`.
+ *
+ * - No socket error is ever unhandled and none is lost: it reaches the pending read, flush or sink, `signal.reason`, or, if nobody
+ *   waits, the next call.
+ * - `close()` flushes, sends FIN, then reads and throws away until the peer's FIN, for 2 s at most, then closes the descriptor.
+ * - `signal` is aborted exactly when the descriptor closes. A reset is noticed at once while the reader has room, otherwise at the
+ *   next read or write; a mere FIN settles `reader.ended`, and after it only a write notices a reset.
+ * - When the peer's FIN has been noticed and the writer is closed, the descriptor is released by itself; buffered bytes stay readable.
+ * - TCP_NODELAY is on.
+ * - After `abort(reason)` reads, flushes, writes and sinks reject with `ConnectionClosedError` whose `cause` is the reason.
+ *
+ * Leaving an `await using` scope is `close()`. It throws if bytes written could not be handed over, unless a read, a write
+ * or a sink has told so already; for a connection that a server accepted it never throws for what the client did.
+ */
+export interface Connection<out A extends SocketAddress = SocketAddress>
+  extends Duplex<Reader, AsyncIterable<Chunk> | Iterable<Chunk>, Promise<void>>,
+    AsyncDisposable {
+  /** The socket itself, for `setKeepAlive`, `setNoDelay`, `ref` and `unref`. Reading from it, writing to it or closing it is not supported. */
+  readonly socket: Socket
+  /** The peer's address; the path of an unnamed unix peer is `''`. */
+  readonly remoteAddress: A
+  /** The address on this side. */
+  readonly localAddress: A
+  /** What the peer sends. */
+  readonly reader: Reader
+  /** What the peer is sent. */
+  readonly writer: Writer
+  /** The reader, as the source of a duplex. */
+  readonly source: Reader
+  /** The writer, as the sink of a duplex. */
+  readonly sink: Writer
+  /**
+   * Aborted when the descriptor closes, however it ended. `reason` is what broke the connection, the reason given to `abort()`, or
+   * after an orderly close a `ConnectionClosedError`.
+   */
+  readonly signal: AbortSignal
+  /** Resolves once the descriptor is closed. Never rejects. */
+  readonly closed: Promise<void>
+  /**
+   * Flushes, sends FIN, reads and throws away until the peer's FIN, for 2 s at most, then closes the descriptor. Resolves
+   * when it is closed. Idempotent: a second call gives the same promise, and may shorten `forceAfter`. A pending
+   * read rejects with `ConnectionClosedError`.
+   *
+   * @throws {ConnectionResetError} If the peer or the network broke the connection before all was handed over.
+   * @throws {ConnectionClosedError} If `forceAfter` passed, or `abort()` was called, before that.
+   */
+  close(options?: CloseOptions): Promise<void>
+  /**
+   * Closes the descriptor at once: with a RST on TCP, so that the peer sees an error, not an end; a unix socket is just closed.
+   * Pending reads and flushes reject. Idempotent; has no effect on a connection that is closed.
+   */
+  abort(reason?: unknown): void
+}
+
+/** How long `close()` waits for the peer's FIN: a descriptor closed with unread input sends a RST, which discards the reply in flight. */
+const LINGER = 2_000
+
+/** What made the connection, and so who is told of its end. */
+export interface ConnectionInit<A extends SocketAddress> {
+  readonly remoteAddress: A
+  readonly localAddress: A
+  /** Whether a server accepted it: disposing then does not throw for what the client did. */
+  readonly isAccepted: boolean
+  /** Called when the descriptor is closed. */
+  readonly onClosed?: (connection: ByteConnection<A>) => void
+}
+
+// open → closing → closed: by close(). open | closing → ended → closed: the peer, the network, a limit or abort() ended it, and
+// the descriptor is on its way to be closed. open → closed: both sides had finished.
+type State = 'open' | 'closing' | 'ended' | 'closed'
+
+/** The implementation of {@link Connection}. */
+export class ByteConnection<A extends SocketAddress> implements Connection<A>, SocketEvents, WriterOwner {
+  readonly reader: ByteReader
+  readonly writer: Writer
+  readonly #writer: ByteWriter
+  readonly #socket: ByteSocket
+  readonly #init: ConnectionInit<A>
+  #state: State = 'open'
+  // What ended the connection, if it was not an orderly close.
+  #reason: unknown
+  #controller: AbortController | undefined
+  #closed: Deferred | undefined
+  #closing: Promise<void> | undefined
+  #timer: NodeJS.Timeout | undefined
+  #forceAt = Number.POSITIVE_INFINITY
+  #idle: StallLimit | undefined
+  #reset: ConnectionResetError | undefined
+
+  constructor(socket: Socket, settings: ConnectionSettings, init: ConnectionInit<A>) {
+    this.#init = init
+    this.#socket = new ByteSocket(socket, this)
+    this.reader = new ByteReader(settings.readerBufferSize, this.#socket)
+    this.#writer = new ByteWriter(this.#socket, this, settings.bufferAgeLimit)
+    this.writer = this.#writer as unknown as Writer
+    if (settings.idleTimeout !== Number.POSITIVE_INFINITY) this.#limitIdleness(settings.idleTimeout)
+    this.#socket.resume()
+  }
+
+  get socket(): Socket {
+    return this.#socket.socket
+  }
+
+  get remoteAddress(): A {
+    return this.#init.remoteAddress
+  }
+
+  get localAddress(): A {
+    return this.#init.localAddress
+  }
+
+  get source(): Reader {
+    return this.reader
+  }
+
+  get sink(): Writer {
+    return this.writer
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController()
+      if (this.#state === 'closed') this.#controller.abort(this.#closeReason)
+    }
+    return this.#controller.signal
+  }
+
+  get closed(): Promise<void> {
+    if (this.#closed === undefined) {
+      this.#closed = new Deferred()
+      if (this.#state === 'closed') this.#closed.resolve()
+    }
+    return this.#closed.promise
+  }
+
+  /** Whether `error` is of this connection, and not of another that its handler uses. */
+  isOrigin(error: Error): boolean {
+    return isFrom(error, this.#socket)
+  }
+
+  close(options: CloseOptions = {}): Promise<void> {
+    try {
+      checkOptions('Cannot close', options)
+      if (options.forceAfter !== undefined) checkDelay('Cannot close', 'forceAfter', options.forceAfter)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+    this.#closing ??= this.#close()
+    // Whoever closes and does not wait is not told what was lost.
+    this.#closing.catch(ignore)
+    this.#forceAfter(options.forceAfter ?? DEFAULT_FORCE_AFTER)
+    return this.#closing
+  }
+
+  abort(reason?: unknown): void {
+    if (this.#state === 'ended' || this.#state === 'closed') return
+    const error = this.#closedError('The connection was aborted', reason)
+    this.#end(reason ?? error)
+    this.reader.close(error)
+    this.#writer.fail(error)
+    this.#socket.reset()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const isQuiet = this.#init.isAccepted || this.reader.hasTold || this.#writer.hasTold
+    try {
+      await this.close()
+    } catch (error) {
+      if (!isQuiet) throw error
+    }
+  }
+
+  // What the socket tells ---------------------------------------------------------------------------------------------
+
+  received(bytes: Uint8Array, length: number, lent: boolean): boolean {
+    return this.reader.received(bytes, length, lent)
+  }
+
+  peerEnded(): void {
+    this.reader.peerEnded()
+    if (this.#writer.isFinished) this.#socket.destroy()
+  }
+
+  broken(cause: Error): void {
+    const error = this.#resetError(cause)
+    this.#end(error)
+    this.reader.broken(error)
+    this.#writer.fail(error)
+  }
+
+  released(): void {
+    if (!this.reader.isOver && this.#state === 'open') {
+      // Somebody destroyed the socket itself.
+      const error = this.#closedError('The socket was destroyed')
+      this.#end(error)
+      this.reader.close(error)
+      this.#writer.fail(error)
+    }
+    this.#state = 'closed'
+    clearTimeout(this.#timer)
+    this.#idle?.stop()
+    this.reader.released()
+    this.#controller?.abort(this.#closeReason)
+    this.#closed?.resolve()
+    this.#init.onClosed?.(this)
+  }
+
+  // What the writer tells ---------------------------------------------------------------------------------------------
+
+  get canRelease(): boolean {
+    return this.reader.isOver
+  }
+
+  writerClosed(): void {
+    if (this.reader.isOver) this.#socket.destroy()
+    else if (this.#state === 'closing') this.#linger()
+  }
+
+  writeFailed(cause: Error): Error {
+    const error = this.#resetError(this.socket.errored ?? cause)
+    // The reader goes on to what has arrived; the socket tells when that is all.
+    if (this.#state === 'closing') this.#socket.destroy()
+    else this.#socket.writeFailed(cause)
+    return error
+  }
+
+  breakOff(error: Error): void {
+    if (this.#state === 'ended' || this.#state === 'closed') return
+    this.#end(error)
+    this.reader.broken(error)
+    this.#writer.fail(error)
+    this.#socket.reset()
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+
+  async #close(): Promise<void> {
+    if (this.#state === 'open') this.#state = 'closing'
+    const error = this.#closedError('The connection is closed')
+    this.reader.close(error)
+    this.#writer.finish()
+    this.#writer.forget(error)
+    // A write has failed before: there is nothing left to wait for.
+    if (this.#writer.isFailed) this.#socket.destroy()
+    if (this.#state !== 'closed') await this.closed
+    if (this.#writer.lost !== undefined) throw this.#writer.lost
+  }
+
+  // Aborts after `delay`, unless all is with the operating system by then. The earliest of several calls counts.
+  #forceAfter(delay: number): void {
+    if (this.#state !== 'closing' || this.#writer.isFinished || delay === Number.POSITIVE_INFINITY) return
+    const at = performance.now() + delay
+    if (at >= this.#forceAt) return
+    this.#forceAt = at
+    this.#after(delay, () => {
+      if (!this.#writer.isFinished) this.abort(this.#closedError(`Not all was handed over within ${delay} ms of close()`))
+    })
+  }
+
+  // Everything is sent: give the peer time to read it and to answer with its FIN.
+  #linger(): void {
+    this.#after(LINGER, () => this.#socket.destroy())
+  }
+
+  #after(delay: number, then: () => void): void {
+    clearTimeout(this.#timer)
+    // A longer delay makes setTimeout fire at once.
+    const longest = 2 ** 31 - 1
+    this.#timer = delay > longest ? setTimeout(() => this.#after(delay - longest, then), longest) : setTimeout(then, delay)
+  }
+
+  #limitIdleness(limit: number): void {
+    const progress = (): number => this.reader.bytesRead + this.#writer.bytesWritten
+    this.#idle = new StallLimit(limit, progress, () => {
+      const message = `No byte went to or came from ${formatAddress(this.remoteAddress)} for ${limit} ms`
+      this.breakOff(withOrigin(new IdleTimeoutError(message), this.#socket))
+    })
+    this.#idle.start()
+  }
+
+  #end(reason: unknown): void {
+    if (this.#state !== 'closed') this.#state = 'ended'
+    this.#reason ??= reason
+  }
+
+  get #closeReason(): unknown {
+    this.#reason ??= this.#closedError('The connection is closed')
+    return this.#reason
+  }
+
+  #closedError(message: string, cause?: unknown): ConnectionClosedError {
+    return withOrigin(new ConnectionClosedError(message, cause === undefined ? undefined : { cause }), this.#socket)
+  }
+
+  #resetError(cause: Error): ConnectionResetError {
+    // One error for all who are told: a write and a read that fail of the same reset.
+    this.#reset ??= withOrigin(
+      new ConnectionResetError(`The connection with ${formatAddress(this.remoteAddress)} broke: ${describeSystemError(cause)}`, { cause }),
+      this.#socket
+    )
+    return this.#reset
+  }
+}
+
+function ignore(): void {}
+
+/** The addresses of a connected TCP socket. */
+export function socketAddresses(socket: Socket): { remoteAddress: InetAddress; localAddress: InetAddress } {
+  const { remoteAddress = '', remotePort = 0, localAddress = '', localPort = 0 } = socket
+  return { remoteAddress: inetAddress(remoteAddress, remotePort), localAddress: inetAddress(localAddress, localPort) }
+}

@@ -1,0 +1,131 @@
+// The error classes, by who is at fault, and the words for the operating system's codes.
+
+import { getSystemErrorMap } from 'node:util'
+import { formatAddress, type HostAndPort, type SocketAddress } from './address.ts'
+
+/** What the errors of this library have in common: a `name`, a stable `code`, and the operating system's error as `cause`. */
+abstract class CodedError extends Error {
+  abstract readonly code: string
+}
+
+/** Thrown when a connection cannot be made: refused, unreachable, no such name or path. */
+export class ConnectError extends CodedError {
+  override readonly name = 'ConnectError'
+  readonly code: string = 'ERR_CONNECT'
+  /** Where the connection was to go. */
+  readonly address: SocketAddress | HostAndPort
+  /** One error for every address that was tried, in order; present when there were several. */
+  readonly errors?: readonly unknown[]
+
+  constructor(address: SocketAddress | HostAndPort, cause: unknown, errors?: readonly unknown[]) {
+    super(`Cannot connect to ${formatAddress(address)}: ${describeSystemError(cause)}`, { cause })
+    this.address = address
+    if (errors !== undefined) this.errors = errors
+  }
+}
+
+/** Thrown when `timeout` passed before a connection was made. */
+export class ConnectTimeoutError extends CodedError {
+  override readonly name = 'ConnectTimeoutError'
+  readonly code = 'ERR_CONNECT_TIMEOUT'
+  /** Where the connection was to go. */
+  readonly address: SocketAddress | HostAndPort
+
+  constructor(address: SocketAddress | HostAndPort, timeout: number, options?: ErrorOptions) {
+    super(`Cannot connect to ${formatAddress(address)}: no connection within ${timeout} ms`, options)
+    this.address = address
+  }
+}
+
+/** Thrown when an address cannot be listened on. */
+export class ListenError extends CodedError {
+  override readonly name = 'ListenError'
+  readonly code = 'ERR_LISTEN'
+  /** The address asked for; for a descriptor that could not be adopted, `{ fd }`. */
+  readonly address: SocketAddress | { readonly fd: number }
+
+  constructor(address: SocketAddress | { readonly fd: number }, cause: unknown) {
+    const where = 'fd' in address ? `descriptor ${address.fd}` : formatAddress(address)
+    super(`Cannot listen on ${where}: ${describeSystemError(cause)}`, { cause })
+    this.address = address
+  }
+}
+
+/** Thrown when something is used that you closed. */
+export class ConnectionClosedError extends CodedError {
+  override readonly name = 'ConnectionClosedError'
+  readonly code = 'ERR_CONNECTION_CLOSED'
+}
+
+/** Thrown when the peer or the network broke the connection. */
+export class ConnectionResetError extends CodedError {
+  override readonly name = 'ConnectionResetError'
+  readonly code = 'ERR_CONNECTION_RESET'
+}
+
+/** Thrown when bytes waited to be handed over and the peer took none for `bufferAgeLimit`. */
+export class BufferAgeLimitError extends CodedError {
+  override readonly name = 'BufferAgeLimitError'
+  readonly code = 'ERR_BUFFER_AGE_LIMIT'
+}
+
+/** Thrown when no byte went either way for `idleTimeout`. */
+export class IdleTimeoutError extends CodedError {
+  override readonly name = 'IdleTimeoutError'
+  readonly code = 'ERR_IDLE_TIMEOUT'
+}
+
+/** Thrown when there is more to read than `maxLength` allows. */
+export class LimitExceededError extends CodedError {
+  override readonly name = 'LimitExceededError'
+  readonly code = 'ERR_LIMIT_EXCEEDED'
+}
+
+/** Thrown when the stream ended inside what was asked for. */
+export class UnexpectedEndError extends CodedError {
+  override readonly name = 'UnexpectedEndError'
+  readonly code = 'ERR_UNEXPECTED_END'
+}
+
+/** Thrown when `maxLength` bytes passed without the delimiter. */
+export class DelimiterNotFoundError extends CodedError {
+  override readonly name = 'DelimiterNotFoundError'
+  readonly code = 'ERR_DELIMITER_NOT_FOUND'
+}
+
+/** Thrown when two readers, or two sinks, use one connection at once. */
+export class BusyError extends CodedError {
+  override readonly name = 'BusyError'
+  readonly code = 'ERR_BUSY'
+}
+
+/** Thrown by an `accept()` that is pending when its server closes. */
+export class ServerClosedError extends CodedError {
+  override readonly name = 'ServerClosedError'
+  readonly code = 'ERR_SERVER_CLOSED'
+}
+
+/** The operating system's own words for an error, such as 'connection refused'; otherwise the error's message. */
+export function describeSystemError(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  const { errno } = error as NodeJS.ErrnoException
+  const words = typeof errno === 'number' ? getSystemErrorMap().get(errno)?.[1] : undefined
+  if (words !== undefined) return words
+  if ((error as NodeJS.ErrnoException).code === 'ENOTFOUND') return 'no such host name'
+  return error.message
+}
+
+// Which connection an error belongs to. A server must tell a reset of the client it serves, which is no fault of the
+// handler, from a reset of some other connection that the handler uses.
+const origins = new WeakMap<Error, object>()
+
+/** Notes that `error` happened on `origin`, and returns it. */
+export function withOrigin<E extends Error>(error: E, origin: object): E {
+  origins.set(error, origin)
+  return error
+}
+
+/** Whether `error` happened on `origin`. */
+export function isFrom(error: Error, origin: object): boolean {
+  return origins.get(error) === origin
+}

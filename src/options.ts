@@ -1,0 +1,174 @@
+// The options, their defaults with the reason for each, and the checks that come before anything happens.
+
+import { inspect } from 'node:util'
+
+/** Milliseconds before a connection attempt is given up: the seed's 30 s. */
+export const DEFAULT_TIMEOUT = 30_000
+/** Bytes read ahead of the consumer: what one read from the kernel gives at most. */
+export const DEFAULT_READER_BUFFER_SIZE = 65_536
+/** Milliseconds for which a peer may take no byte of what waits for it: Async's two minutes. */
+export const DEFAULT_BUFFER_AGE_LIMIT = 120_000
+/** Milliseconds of silence before TCP keep-alive probes: below the idle limit of common NAT boxes and balancers. */
+export const DEFAULT_KEEP_ALIVE = 60_000
+/** Milliseconds for which `close()` tries to hand over what was written: Async's `Tcp` passes 30 s. */
+export const DEFAULT_FORCE_AFTER = 30_000
+/** Clients the kernel queues: what Node.js asks for, and clamped by the system (`somaxconn`). */
+export const DEFAULT_BACKLOG = 511
+/** Bytes that a line or a delimited record may have: what `asyncio` and `bufio` allow too. */
+export const DEFAULT_MAX_LENGTH = 65_536
+
+/** How a connection is opened. */
+export interface ConnectSocketOptions {
+  /**
+   * Milliseconds for everything before the connection exists, name resolution and all attempts included; `Infinity` for no limit.
+   *
+   * @default 30_000
+   */
+  timeout?: number
+  /** Gives up the attempt when aborted. Once the connection exists, a later abort changes nothing. */
+  signal?: AbortSignal
+}
+
+/** How a connection behaves once it is there; for clients and for servers. */
+export interface ConnectionOptions {
+  /**
+   * Bytes that are read ahead while nobody reads, plus at most one chunk. At least 1.
+   *
+   * @default 65_536 (64 KiB)
+   */
+  readerBufferSize?: number
+  /**
+   * Milliseconds for which the peer may take none of the bytes that wait for it before the connection is aborted with
+   * `BufferAgeLimitError`; `Infinity` for no limit. Counted from the last progress, so a slow peer that moves is kept.
+   *
+   * @default 120_000 (2 minutes)
+   */
+  bufferAgeLimit?: number
+  /**
+   * Milliseconds without a byte either way before the connection is aborted with `IdleTimeoutError`.
+   *
+   * @default Infinity
+   */
+  idleTimeout?: number
+  /**
+   * Milliseconds of silence after which TCP keep-alive probes start (rounded up to whole seconds), or `false` for none.
+   * Unix sockets have none.
+   *
+   * @default 60_000
+   */
+  keepAlive?: number | false
+}
+
+/** The options of `connect` and `withConnection`. */
+export interface ConnectOptions extends ConnectSocketOptions, ConnectionOptions {}
+
+/** The options of `listen`. */
+export interface ListenOptions extends ConnectionOptions {
+  /**
+   * Connections that may be open or in a handler at once; further clients wait in the kernel's queue. At least 1.
+   *
+   * @default 90 % of the soft limit of open descriptors
+   */
+  maxConnections?: number
+  /**
+   * Clients that the kernel queues until they are accepted (the seed's `max_pending_connections`). The system clamps it.
+   * Beyond it, Linux lets TCP clients retry until their own timeout and fails unix clients with EAGAIN; other systems
+   * refuse; where `acceptGate` is `'userland'` they are closed.
+   *
+   * @default 511
+   */
+  backlog?: number
+  /** Closes the server when aborted. */
+  signal?: AbortSignal
+}
+
+/** The options of `Server.create`. */
+export interface ServerOptions<A> extends ListenOptions {
+  /**
+   * What happens when a handler throws or rejects: `'raise'` stops the server and rejects `finished`, `'ignore'` goes on,
+   * a function is called with the client's address and the error once that connection is closed.
+   *
+   * @default 'raise'
+   */
+  onHandlerError?: 'raise' | 'ignore' | ((address: A, error: unknown) => unknown)
+}
+
+/** {@link ConnectionOptions} with every default filled in. */
+export type ConnectionSettings = Required<ConnectionOptions>
+
+/** Checks the options of a connection and fills in the defaults. `action` begins the message: 'Cannot connect'. */
+export function connectionSettings(action: string, options: ConnectionOptions): ConnectionSettings {
+  const {
+    readerBufferSize = DEFAULT_READER_BUFFER_SIZE,
+    bufferAgeLimit = DEFAULT_BUFFER_AGE_LIMIT,
+    idleTimeout = Number.POSITIVE_INFINITY,
+    keepAlive = DEFAULT_KEEP_ALIVE
+  } = options
+  checkCount(action, 'readerBufferSize', readerBufferSize)
+  checkDuration(action, 'bufferAgeLimit', bufferAgeLimit)
+  checkDuration(action, 'idleTimeout', idleTimeout)
+  if (keepAlive !== false) checkDuration(action, 'keepAlive', keepAlive)
+  return { readerBufferSize, bufferAgeLimit, idleTimeout, keepAlive }
+}
+
+/** Checks that `options` is an object or absent: a number in its place would otherwise be no options at all. */
+export function checkOptions(action: string, options: unknown): void {
+  if (options === null || typeof options !== 'object') {
+    throw new TypeError(`${action} as 'options' must be an object: received ${inspect(options)}`)
+  }
+}
+
+export function checkFunction(action: string, name: string, value: unknown): void {
+  if (typeof value !== 'function') throw new TypeError(`${action} as '${name}' must be a function: received ${inspect(value)}`)
+}
+
+export function checkString(action: string, name: string, value: unknown): void {
+  if (typeof value !== 'string') throw new TypeError(`${action} as '${name}' must be a string: received ${inspect(value)}`)
+  if (value === '') throw new RangeError(`${action} as '${name}' must not be empty: received ''`)
+}
+
+/** Checks a duration in milliseconds: above 0, `Infinity` allowed. */
+export function checkDuration(action: string, name: string, value: unknown): void {
+  checkNumber(action, name, value)
+  if (!((value as number) > 0)) {
+    throw new RangeError(`${action} as '${name}' must be milliseconds above 0, or Infinity for no limit: received ${inspect(value)}`)
+  }
+}
+
+/** Checks a duration in milliseconds that may be 0, meaning at once. */
+export function checkDelay(action: string, name: string, value: unknown): void {
+  checkNumber(action, name, value)
+  if (!((value as number) >= 0)) {
+    throw new RangeError(`${action} as '${name}' must be milliseconds, 0 or more: received ${inspect(value)}`)
+  }
+}
+
+/** Checks a whole number of at least `minimum`; `Infinity` is not one. */
+export function checkCount(action: string, name: string, value: unknown, minimum = 1): void {
+  checkNumber(action, name, value)
+  if (!Number.isSafeInteger(value) || (value as number) < minimum) {
+    throw new RangeError(`${action} as '${name}' must be a whole number, ${minimum} or more: received ${inspect(value)}`)
+  }
+}
+
+/** Checks a limit in bytes: a whole number of at least 1, or `Infinity`. */
+export function checkMaxLength(action: string, value: unknown): void {
+  if (value !== Number.POSITIVE_INFINITY) checkCount(action, 'maxLength', value)
+}
+
+export function checkPort(action: string, name: string, value: unknown, minimum: number): void {
+  checkNumber(action, name, value)
+  if (!Number.isInteger(value) || (value as number) < minimum || (value as number) > 65_535) {
+    throw new RangeError(`${action} as '${name}' must be a whole number from ${minimum} to 65535: received ${inspect(value)}`)
+  }
+}
+
+export function checkSignal(action: string, signal: unknown): void {
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw new TypeError(`${action} as 'signal' must be an AbortSignal: received ${inspect(signal)}`)
+  }
+}
+
+function checkNumber(action: string, name: string, value: unknown): void {
+  if (typeof value !== 'number') throw new TypeError(`${action} as '${name}' must be a number: received ${inspect(value)}`)
+}

@@ -1,0 +1,574 @@
+// Bytes in: one position, many ways to read from it.
+
+import { inspect } from 'node:util'
+import { fromString } from 'uint8arrays/from-string'
+import { toString } from 'uint8arrays/to-string'
+import { onceAborted } from './abort.ts'
+import { ChunkQueue } from './chunk-queue.ts'
+import { Deferred } from './deferred.ts'
+import { BusyError, DelimiterNotFoundError, LimitExceededError, UnexpectedEndError, withOrigin } from './errors.ts'
+import { checkCount, checkMaxLength, checkOptions, checkSignal, DEFAULT_MAX_LENGTH } from './options.ts'
+
+/** What reads return: bytes in an ArrayBuffer, as `crypto.subtle` and `Blob` want them. */
+export type Bytes = Uint8Array<ArrayBuffer>
+
+/** The options of every read. */
+export interface ReadOptions {
+  /** Makes the read reject with `signal.reason`, without taking a byte. */
+  signal?: AbortSignal
+}
+
+/** The options of reads that look for something, or for the end. */
+export interface LimitedReadOptions extends ReadOptions {
+  /**
+   * Bytes that the result may have, a delimiter not counted; `Infinity` for no limit.
+   *
+   * @default 65_536 (64 KiB); none for `readAll`
+   */
+  maxLength?: number
+}
+
+/**
+ * The bytes that the peer sends. Async: `Reader.t`.
+ *
+ * - One position: iterating and every read method share it, so they can be mixed; nothing is lost or delivered twice.
+ * - Leaving a loop early leaves the reader open, and the next read goes on where the loop stopped.
+ * - Chunks are never empty and are the caller's to keep.
+ * - While nobody reads, at most `readerBufferSize` bytes plus one chunk are held; then the peer feels it.
+ * - After the peer's FIN all buffered bytes are still delivered, then the end, again and again. The writer is not affected.
+ * - If the connection breaks, the bytes that arrived are delivered first, then reads reject with `ConnectionResetError`.
+ *   Differs from Async, where a reset reads as a normal end: here truncation is never silent.
+ * - Two reads at once: the second rejects with `BusyError` and takes nothing.
+ * - A read that rejects has taken nothing: not when its signal aborted, not when the end or a limit was met.
+ * - After your own `close()` or `abort()` a pending or later read rejects with `ConnectionClosedError`; only the peer's FIN is an end.
+ */
+export interface Reader extends AsyncIterable<Bytes> {
+  /** Bytes received so far, those still buffered included. */
+  readonly bytesRead: number
+  /** Bytes buffered here: what can be read without waiting. */
+  readonly bytesAvailable: number
+  /** Resolves when the peer's FIN or a reset has been noticed, or the connection was closed here. Never rejects. */
+  readonly ended: Promise<void>
+  /**
+   * Reads the next chunk as it arrived; null at the end.
+   *
+   * @throws {ConnectionResetError} If the connection broke.
+   * @throws {BusyError} If another read is pending.
+   */
+  read(options?: ReadOptions): Promise<Bytes | null>
+  /**
+   * Reads exactly `length` bytes; null only at a clean end, before the first byte.
+   *
+   * @throws {UnexpectedEndError} If the stream ends after some of them, which stay readable.
+   */
+  readExactly(length: number, options?: ReadOptions): Promise<Bytes | null>
+  /**
+   * Reads up to and including `delimiter`, a string meaning its UTF-8 bytes. At the end it gives the rest without a delimiter, then null.
+   *
+   * @throws {DelimiterNotFoundError} If `maxLength` bytes pass without it; they stay readable.
+   */
+  readUntil(delimiter: Uint8Array | string, options?: LimitedReadOptions): Promise<Bytes | null>
+  /** Gives the next `length` bytes without taking them: a copy. Fewer only at the end, then null. */
+  peek(length: number, options?: ReadOptions): Promise<Bytes | null>
+  /**
+   * Reads a line of UTF-8 and gives it without its `\n` or `\r\n`; null at the end. An unterminated last line is a line.
+   *
+   * @throws {DelimiterNotFoundError} If `maxLength` bytes pass without a line feed; they stay readable.
+   */
+  readLine(options?: LimitedReadOptions): Promise<string | null>
+  /** Iterates over the lines, as `readLine` gives them. Leaving the loop leaves the reader open. */
+  lines(options?: LimitedReadOptions): AsyncIterableIterator<string>
+  /**
+   * Reads everything up to the end.
+   *
+   * @throws {LimitExceededError} If there is more than `maxLength`; what has arrived stays readable.
+   */
+  readAll(options?: LimitedReadOptions): Promise<Bytes>
+  /** Reads into the caller's buffer, as much as is there, and gives the number of bytes; null at the end. */
+  readInto(buffer: Uint8Array, options?: ReadOptions): Promise<number | null>
+  /** Reads on to the end and throws everything away; gives the number of bytes. */
+  discard(options?: ReadOptions): Promise<number>
+}
+
+const WAIT = Symbol('wait')
+
+/** Tries to complete a read from what is there; `WAIT` if it takes more. Throws when it can't be completed any more. */
+type Attempt<T> = (reader: ByteReader) => T | typeof WAIT
+
+// What a pending read does with bytes that arrive: those that need no queue have ways of their own.
+type Kind = 'next' | 'read' | 'into' | 'discard' | 'attempt'
+
+/** What can be told to go on reading: the connection's socket. Stands for the connection as the origin of errors too. */
+export interface Resumable {
+  resume(): void
+}
+
+class Pending {
+  readonly kind: Kind
+  readonly resolve: (value: never) => void
+  readonly reject: (reason: unknown) => void
+  owner: object | undefined
+  attempt: Attempt<unknown> | undefined
+  target: Uint8Array | undefined
+  unhook: (() => void) | undefined
+
+  constructor(kind: Kind, resolve: (value: never) => void, reject: (reason: unknown) => void) {
+    this.kind = kind
+    this.resolve = resolve
+    this.reject = reject
+  }
+}
+
+const ACTION = 'Cannot read'
+const LINE_FEED = new Uint8Array([0x0a])
+const CARRIAGE_RETURN = 0x0d
+
+/** The reader of a connection, fed by it. */
+export class ByteReader implements Reader {
+  readonly #queue = new ChunkQueue()
+  readonly #bufferSize: number
+  readonly #resume: Resumable
+  #pending: Pending | undefined
+  #wanted = 0
+  #isStopped = false
+  #discarded = 0
+  #bytesRead = 0
+  #isEnded = false
+  #isReleased = false
+  #hasTold = false
+  #brokenBy: Error | undefined
+  #closedBy: Error | undefined
+  #ended: Deferred | undefined
+
+  constructor(bufferSize: number, resume: Resumable) {
+    this.#bufferSize = bufferSize
+    this.#resume = resume
+  }
+
+  get bytesRead(): number {
+    return this.#bytesRead
+  }
+
+  get bytesAvailable(): number {
+    return this.#queue.byteLength
+  }
+
+  get ended(): Promise<void> {
+    if (this.#ended === undefined) {
+      this.#ended = new Deferred()
+      if (this.isOver || this.#isReleased) this.#ended.resolve()
+    }
+    return this.#ended.promise
+  }
+
+  /** Whether a read was told what broke the connection. */
+  get hasTold(): boolean {
+    return this.#hasTold
+  }
+
+  /** Whether nothing will arrive any more. */
+  get isOver(): boolean {
+    return this.#isEnded || this.#brokenBy !== undefined
+  }
+
+  read(options?: ReadOptions): Promise<Bytes | null> {
+    return this.#start<Bytes | null>('read', options, ByteReader.#takeChunk)
+  }
+
+  readExactly(length: number, options?: ReadOptions): Promise<Bytes | null> {
+    const invalid = refusal(() => checkCount(ACTION, 'length', length, 0))
+    if (invalid !== undefined) return invalid
+    return this.#start<Bytes | null>('attempt', options, () => this.#takeExactly(length), length)
+  }
+
+  readUntil(delimiter: Uint8Array | string, options: LimitedReadOptions = {}): Promise<Bytes | null> {
+    const invalid = refusal(() => {
+      checkDelimiter(delimiter)
+      checkLimited(options)
+    })
+    if (invalid !== undefined) return invalid
+    const wanted = typeof delimiter === 'string' ? fromString(delimiter) : delimiter
+    const search = new Search(wanted, options.maxLength ?? DEFAULT_MAX_LENGTH)
+    return this.#start<Bytes | null>('attempt', options, () => this.#takeUntil(search), Number.POSITIVE_INFINITY)
+  }
+
+  peek(length: number, options?: ReadOptions): Promise<Bytes | null> {
+    const invalid = refusal(() => checkCount(ACTION, 'length', length, 0))
+    if (invalid !== undefined) return invalid
+    return this.#start<Bytes | null>('attempt', options, () => this.#copyNext(length), length)
+  }
+
+  readLine(options: LimitedReadOptions = {}): Promise<string | null> {
+    const invalid = refusal(() => checkLimited(options))
+    if (invalid !== undefined) return invalid
+    const search = new Search(LINE_FEED, options.maxLength ?? DEFAULT_MAX_LENGTH)
+    return this.#start<string | null>('attempt', options, () => this.#takeLine(search), Number.POSITIVE_INFINITY)
+  }
+
+  lines(options: LimitedReadOptions = {}): AsyncIterableIterator<string> {
+    checkLimited(options)
+    return new ReaderIterator(this, (iterator) => this.nextLine(iterator, options))
+  }
+
+  readAll(options: LimitedReadOptions = {}): Promise<Bytes> {
+    const invalid = refusal(() => checkLimited(options))
+    if (invalid !== undefined) return invalid
+    const maxLength = options.maxLength ?? Number.POSITIVE_INFINITY
+    return this.#start<Bytes>('attempt', options, () => this.#takeAll(maxLength), Number.POSITIVE_INFINITY)
+  }
+
+  readInto(buffer: Uint8Array, options?: ReadOptions): Promise<number | null> {
+    const invalid = refusal(() => checkBuffer(buffer))
+    if (invalid !== undefined) return invalid
+    return this.#start<number | null>('into', options, () => this.#takeInto(buffer), 0, undefined, buffer)
+  }
+
+  discard(options?: ReadOptions): Promise<number> {
+    if (this.#pending === undefined) this.#discarded = 0
+    return this.#start<number>('discard', options, ByteReader.#takeToEnd)
+  }
+
+  [Symbol.asyncIterator](): AsyncIterableIterator<Bytes> {
+    return new ReaderIterator(this, (iterator) => this.nextChunk(iterator))
+  }
+
+  /** The next chunk, for the iterator `owner`. */
+  nextChunk(owner: object): Promise<IteratorResult<Bytes, undefined>> {
+    return this.#start<IteratorResult<Bytes, undefined>>('next', undefined, ByteReader.#takeNext, 0, owner)
+  }
+
+  /** The next line, for the iterator `owner`. */
+  nextLine(owner: object, options: LimitedReadOptions): Promise<IteratorResult<string, undefined>> {
+    const search = new Search(LINE_FEED, options.maxLength ?? DEFAULT_MAX_LENGTH)
+    const attempt = (): IteratorResult<string, undefined> | typeof WAIT => {
+      const line = this.#takeLine(search)
+      return line === WAIT ? WAIT : line === null ? { value: undefined, done: true } : { value: line, done: false }
+    }
+    return this.#start('attempt', options, attempt, Number.POSITIVE_INFINITY, owner)
+  }
+
+  /** Settles the pending `next()` of the iterator `owner` as done. */
+  leave(owner: object): void {
+    if (this.#pending?.owner === owner) this.#settle()?.resolve({ value: undefined, done: true } as never)
+  }
+
+  /** Takes bytes from the socket; see `SocketEvents`. */
+  received(bytes: Uint8Array, length: number, lent: boolean): boolean {
+    this.#bytesRead += length
+    if (this.#closedBy !== undefined) return true
+    const pending = this.#pending
+    switch (pending?.kind) {
+      case 'next':
+        this.#settle()?.resolve({ value: own(bytes, length, lent), done: false } as never)
+        return true
+      case 'read':
+        this.#settle()?.resolve(own(bytes, length, lent) as never)
+        return true
+      case 'discard':
+        this.#discarded += length
+        return true
+      case 'into': {
+        const target = pending.target as Uint8Array
+        const taken = Math.min(length, target.byteLength)
+        target.set(taken === bytes.byteLength ? bytes : bytes.subarray(0, taken))
+        if (taken < length) this.#queue.push(own(bytes.subarray(taken, length), length - taken, lent))
+        this.#settle()?.resolve(taken as never)
+        break
+      }
+      default:
+        this.#queue.push(own(bytes, length, lent))
+        if (pending !== undefined) this.#retry(pending)
+    }
+    this.#isStopped = this.#queue.byteLength >= Math.max(this.#bufferSize, this.#wanted)
+    return !this.#isStopped
+  }
+
+  /** Notes the peer's FIN. */
+  peerEnded(): void {
+    this.#isEnded = true
+    this.#over()
+  }
+
+  /** Notes that the connection broke. */
+  broken(error: Error): void {
+    this.#brokenBy = error
+    this.#over()
+  }
+
+  /** Notes the end by one's own hand: what is buffered or arrives later is thrown away. */
+  close(error: Error): void {
+    if (this.#closedBy !== undefined) return
+    this.#closedBy = error
+    this.#queue.clear()
+    this.#settle()?.reject(error)
+    // Go on reading, so that the peer's FIN is seen behind whatever is in front of it.
+    this.#resumeIfRoom()
+  }
+
+  /** Settles `ended` when the descriptor is closed, if nothing else did. */
+  released(): void {
+    this.#isReleased = true
+    this.#ended?.resolve()
+  }
+
+  #over(): void {
+    this.#ended?.resolve()
+    const pending = this.#pending
+    if (pending !== undefined) this.#retry(pending)
+  }
+
+  #start<T>(
+    kind: Kind,
+    options: ReadOptions | undefined,
+    attempt: Attempt<T>,
+    wanted = 0,
+    owner?: object,
+    target?: Uint8Array
+  ): Promise<T> {
+    if (options !== undefined) {
+      const invalid = refusal(() => checkReadOptions(options))
+      if (invalid !== undefined) return invalid
+    }
+    if (this.#pending !== undefined) {
+      return Promise.reject(this.#error(BusyError, 'Cannot read as another read of this connection is pending'))
+    }
+    const signal = options?.signal
+    if (signal?.aborted === true) return Promise.reject(signal.reason)
+    try {
+      const result = this.#attempt(attempt)
+      if (result !== WAIT) return Promise.resolve(result)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+    return new Promise<T>((resolve, reject) => {
+      const pending = new Pending(kind, resolve, reject)
+      pending.attempt = attempt
+      pending.owner = owner
+      pending.target = target
+      if (signal !== undefined) pending.unhook = onceAborted(signal, (reason) => this.#settle()?.reject(reason))
+      this.#pending = pending
+      this.#wanted = wanted
+      this.#resumeIfRoom()
+    })
+  }
+
+  #attempt<T>(attempt: Attempt<T>): T | typeof WAIT {
+    if (this.#closedBy !== undefined) throw this.#closedBy
+    const result = attempt(this)
+    if (result === WAIT && this.#brokenBy !== undefined) {
+      this.#hasTold = true
+      throw this.#brokenBy
+    }
+    this.#resumeIfRoom()
+    return result
+  }
+
+  #retry(pending: Pending): void {
+    try {
+      const result = this.#attempt(pending.attempt as Attempt<unknown>)
+      if (result !== WAIT) this.#settle()?.resolve(result as never)
+    } catch (error) {
+      this.#settle()?.reject(error)
+    }
+  }
+
+  #settle(): Pending | undefined {
+    const pending = this.#pending
+    this.#pending = undefined
+    this.#wanted = 0
+    pending?.unhook?.()
+    return pending
+  }
+
+  #resumeIfRoom(): void {
+    if (!this.#isStopped || this.#queue.byteLength >= Math.max(this.#bufferSize, this.#wanted)) return
+    this.#isStopped = false
+    this.#resume.resume()
+  }
+
+  // Shared by all readers: a closure each would be memory for every idle connection.
+
+  static #takeChunk(reader: ByteReader): Bytes | null | typeof WAIT {
+    return reader.#queue.shift() ?? (reader.#isEnded ? null : WAIT)
+  }
+
+  static #takeNext(reader: ByteReader): IteratorResult<Bytes, undefined> | typeof WAIT {
+    const chunk = reader.#queue.shift()
+    if (chunk !== undefined) return { value: chunk, done: false }
+    return reader.#isEnded ? { value: undefined, done: true } : WAIT
+  }
+
+  static #takeToEnd(reader: ByteReader): number | typeof WAIT {
+    reader.#discarded += reader.#queue.byteLength
+    reader.#queue.clear()
+    return reader.#isEnded ? reader.#discarded : WAIT
+  }
+
+  #takeExactly(length: number): Bytes | null | typeof WAIT {
+    const available = this.#queue.byteLength
+    if (available >= length) return this.#queue.take(length)
+    if (!this.#isEnded) return WAIT
+    if (available === 0) return null
+    throw this.#error(UnexpectedEndError, `Cannot read ${length} bytes as the stream ended after ${available}`)
+  }
+
+  #copyNext(length: number): Bytes | null | typeof WAIT {
+    const available = this.#queue.byteLength
+    if (available < length && !this.#isEnded) return WAIT
+    if (available === 0 && length > 0) return null
+    const copy = new Uint8Array(Math.min(length, available))
+    this.#queue.copyTo(copy)
+    return copy
+  }
+
+  #takeAll(maxLength: number): Bytes | typeof WAIT {
+    const available = this.#queue.byteLength
+    if (available > maxLength) throw this.#error(LimitExceededError, `Cannot read all as there are more than ${maxLength} bytes`)
+    return this.#isEnded ? this.#queue.take(available) : WAIT
+  }
+
+  #takeInto(target: Uint8Array): number | null | typeof WAIT {
+    const taken = this.#queue.copyTo(target)
+    if (taken === 0) return this.#isEnded ? null : WAIT
+    this.#queue.skip(taken)
+    return taken
+  }
+
+  #takeUntil(search: Search): Bytes | null | typeof WAIT {
+    const available = this.#queue.byteLength
+    const found = search.in(this.#queue)
+    if (found === -1 ? available >= search.maxLength + search.wanted.byteLength : found > search.maxLength) throw this.#notFound(search)
+    if (found !== -1) return this.#queue.take(found + search.wanted.byteLength)
+    if (!this.#isEnded) return WAIT
+    if (available > search.maxLength) throw this.#notFound(search)
+    return available === 0 ? null : this.#queue.take(available)
+  }
+
+  #takeLine(search: Search): string | null | typeof WAIT {
+    const available = this.#queue.byteLength
+    const found = search.in(this.#queue)
+    if (found === -1 && !this.#isEnded) {
+      // Two more may be there: a carriage return and the line feed on its way.
+      if (available > search.maxLength + 1) throw this.#notFound(search)
+      return WAIT
+    }
+    if (available === 0) return null
+    const end = found === -1 ? available : found
+    const length = end > 0 && this.#queue.at(end - 1) === CARRIAGE_RETURN && found !== -1 ? end - 1 : end
+    if (length > search.maxLength) throw this.#notFound(search)
+    const line = this.#queue.take(length)
+    this.#queue.skip(Math.min(found === -1 ? end : end + 1, available) - length)
+    return toString(line)
+  }
+
+  #notFound(search: Search): Error {
+    const wanted = inspect(toString(search.wanted))
+    return this.#error(DelimiterNotFoundError, `Cannot find ${wanted} within ${search.maxLength} bytes`)
+  }
+
+  #error<E extends Error>(Class: new (message: string) => E, message: string): E {
+    return withOrigin(new Class(message), this.#resume)
+  }
+}
+
+/** Where the search for a delimiter has come to, so that nothing is searched twice. */
+class Search {
+  readonly wanted: Uint8Array
+  readonly maxLength: number
+  #searched = 0
+
+  constructor(wanted: Uint8Array, maxLength: number) {
+    this.wanted = wanted
+    this.maxLength = maxLength
+  }
+
+  in(queue: ChunkQueue): number {
+    const found = queue.indexOf(this.wanted, this.#searched)
+    this.#searched = Math.max(0, queue.byteLength - this.wanted.byteLength + 1)
+    return found
+  }
+}
+
+/** One loop over a reader. Ended by `return()`, while the reader lives on. */
+class ReaderIterator<T> implements AsyncIterableIterator<T, undefined> {
+  readonly #reader: ByteReader
+  readonly #pull: (owner: object) => Promise<IteratorResult<T, undefined>>
+  #isDone = false
+
+  constructor(reader: ByteReader, pull: (owner: object) => Promise<IteratorResult<T, undefined>>) {
+    this.#reader = reader
+    this.#pull = pull
+  }
+
+  next(): Promise<IteratorResult<T, undefined>> {
+    return this.#isDone ? Promise.resolve({ value: undefined, done: true }) : this.#pull(this)
+  }
+
+  return(): Promise<IteratorResult<T, undefined>> {
+    this.#isDone = true
+    this.#reader.leave(this)
+    return Promise.resolve({ value: undefined, done: true })
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+}
+
+// Small chunks are cut from a shared block: an ArrayBuffer of its own costs more than its bytes.
+const BLOCK_SIZE = 65_536
+const SMALL = 4096
+let block = new ArrayBuffer(0)
+let blockUsed = 0
+
+/** The `length` bytes at the start of `bytes` as a chunk that is the caller's to keep. */
+function own(bytes: Uint8Array, length: number, lent: boolean): Bytes {
+  if (!lent) return new Uint8Array(bytes.buffer as ArrayBuffer, bytes.byteOffset, length)
+  let chunk: Bytes
+  if (length <= SMALL) {
+    if (blockUsed + length > block.byteLength) {
+      block = new ArrayBuffer(BLOCK_SIZE)
+      blockUsed = 0
+    }
+    chunk = new Uint8Array(block, blockUsed, length)
+    // Aligned, as memory allocators do: what follows is copied faster.
+    blockUsed += (length + 7) & ~7
+  } else {
+    // Not zeroed first: every byte is overwritten.
+    chunk = new Uint8Array(Buffer.allocUnsafeSlow(length).buffer as ArrayBuffer, 0, length)
+  }
+  chunk.set(length === bytes.byteLength ? bytes : bytes.subarray(0, length))
+  return chunk
+}
+
+// Arguments are checked before anything happens, and every failure of a read is a rejection, never a throw.
+function refusal(check: () => void): Promise<never> | undefined {
+  try {
+    check()
+    return undefined
+  } catch (error) {
+    return Promise.reject(error)
+  }
+}
+
+function checkReadOptions(options: ReadOptions): void {
+  checkOptions(ACTION, options)
+  checkSignal(ACTION, options.signal)
+}
+
+function checkLimited(options: LimitedReadOptions): void {
+  checkReadOptions(options)
+  if (options.maxLength !== undefined) checkMaxLength(ACTION, options.maxLength)
+}
+
+function checkDelimiter(delimiter: unknown): void {
+  if (typeof delimiter !== 'string' && !(delimiter instanceof Uint8Array)) {
+    throw new TypeError(`${ACTION} as 'delimiter' must be a Uint8Array or a string: received ${inspect(delimiter)}`)
+  }
+  if (delimiter.length === 0) throw new RangeError(`${ACTION} as 'delimiter' must not be empty: received ${inspect(delimiter)}`)
+}
+
+function checkBuffer(buffer: unknown): void {
+  if (!(buffer instanceof Uint8Array)) throw new TypeError(`${ACTION} as 'buffer' must be a Uint8Array: received ${inspect(buffer)}`)
+  if (buffer.byteLength === 0) throw new RangeError(`${ACTION} as 'buffer' must not be empty: received 0 bytes`)
+}

@@ -1,0 +1,112 @@
+// Descriptors of where to connect to.
+
+import { isIPv4, isIPv6 } from 'node:net'
+import { inspect } from 'node:util'
+import { checkUnixPath, type HostAndPort, type InetAddress, type SocketAddress, type UnixAddress } from './address.ts'
+import { checkPort, checkString } from './options.ts'
+
+/** Where a connection comes from. */
+export interface BindOptions {
+  /**
+   * Numeric local address to connect from.
+   *
+   * @default the system's choice
+   */
+  localAddress?: string
+  /**
+   * Local port to connect from, 0 to 65535; 0 lets the system choose.
+   *
+   * @default 0
+   */
+  localPort?: number
+}
+
+declare const addressType: unique symbol
+
+/**
+ * Where to connect: a value to hand to `connect`, `withConnection` or `connectSocket`. Made by {@link toHostAndPort},
+ * {@link toInetAddress}, {@link toFile} and {@link toUnixAddress}. The type parameter is the kind of address, so that an
+ * internet socket and a unix socket can't be mixed up. Async: `where_to_connect`.
+ */
+export interface WhereToConnect<out A extends SocketAddress> {
+  /** What to reach: a name and a port, or an address. */
+  readonly target: HostAndPort | SocketAddress
+  /** Where to connect from. */
+  readonly bind: BindOptions
+  /** Carries the kind of address for the type checker; never there at run time. */
+  readonly [addressType]?: A
+}
+
+export type InetWhereToConnect = WhereToConnect<InetAddress>
+export type UnixWhereToConnect = WhereToConnect<UnixAddress>
+
+/**
+ * Describes a TCP endpoint by host name, or numeric address, and port. Async: `to_host_and_port`.
+ *
+ * @throws {TypeError} If an argument has the wrong type.
+ * @throws {RangeError} If `host` is empty or `port` is not a whole number from 1 to 65535.
+ * @example
+ * ```ts
+ * await using connection = await connect(toHostAndPort('localhost', 7))
+ * ```
+ */
+export function toHostAndPort(host: string, port: number, options: BindOptions = {}): WhereToConnect<InetAddress> {
+  const action = 'Cannot describe where to connect'
+  checkString(action, 'host', host)
+  checkPort(action, 'port', port, 1)
+  return Object.freeze({ target: Object.freeze({ host, port }), bind: bindOptions(action, options) })
+}
+
+/**
+ * Describes a TCP endpoint by its numeric address. Async: `to_inet_address`.
+ *
+ * @throws {TypeError} If `address` is not an {@link InetAddress}.
+ * @throws {RangeError} If its port is not a whole number from 1 to 65535.
+ */
+export function toInetAddress(address: InetAddress, options: BindOptions = {}): WhereToConnect<InetAddress> {
+  const action = 'Cannot describe where to connect'
+  checkInetAddress(action, address, 1)
+  const { family, address: host, port } = address
+  return Object.freeze({ target: Object.freeze({ family, address: host, port }), bind: bindOptions(action, options) })
+}
+
+/**
+ * Describes a unix-domain socket by its path; on Linux `'\0name'` is an abstract name. Async: `to_file`.
+ *
+ * @throws {TypeError} If `path` is not a string.
+ * @throws {RangeError} If `path` is empty or longer than the system allows.
+ */
+export function toFile(path: string): WhereToConnect<UnixAddress> {
+  checkUnixPath('Cannot describe where to connect', path)
+  return Object.freeze({ target: Object.freeze({ family: 'unix', path }), bind: Object.freeze({}) })
+}
+
+/**
+ * Describes a unix-domain socket by its address. Async: `to_unix_address`.
+ *
+ * @throws {TypeError} If `address` is not a {@link UnixAddress}.
+ * @throws {RangeError} If its path is empty or longer than the system allows.
+ */
+export function toUnixAddress(address: UnixAddress): WhereToConnect<UnixAddress> {
+  if (address?.family !== 'unix') {
+    throw new TypeError(`Cannot describe where to connect as 'address' must be a UnixAddress: received ${inspect(address)}`)
+  }
+  return toFile(address.path)
+}
+
+/** Checks an {@link InetAddress} whose port is `minimumPort` or more. */
+export function checkInetAddress(action: string, address: InetAddress, minimumPort: number): void {
+  const is = address?.family === 'IPv4' ? isIPv4 : address?.family === 'IPv6' ? isIPv6 : undefined
+  if (is === undefined || typeof address.address !== 'string' || !is(address.address)) {
+    throw new TypeError(`${action} as 'address' must be an InetAddress: received ${inspect(address)}`)
+  }
+  checkPort(action, 'port', address.port, minimumPort)
+}
+
+function bindOptions(action: string, { localAddress, localPort }: BindOptions): BindOptions {
+  if (localAddress !== undefined && !(typeof localAddress === 'string' && (isIPv4(localAddress) || isIPv6(localAddress)))) {
+    throw new TypeError(`${action} as 'localAddress' must be a numeric address: received ${inspect(localAddress)}`)
+  }
+  if (localPort !== undefined) checkPort(action, 'localPort', localPort, 0)
+  return Object.freeze({ ...(localAddress !== undefined && { localAddress }), ...(localPort !== undefined && { localPort }) })
+}

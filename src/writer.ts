@@ -1,0 +1,435 @@
+// Bytes out: writes in order, gathered; the sink; flushing and half-close.
+
+import { inspect } from 'node:util'
+import { isUint8ArrayList, type Uint8ArrayList } from 'uint8arraylist'
+import { Deferred } from './deferred.ts'
+import { BufferAgeLimitError, BusyError, ConnectionClosedError, withOrigin } from './errors.ts'
+import { checkDuration } from './options.ts'
+import { Pump, type PumpEnd } from './pump.ts'
+import type { ByteSocket, WriteEncoding, WriteEntry } from './socket.ts'
+import { StallLimit } from './stall-limit.ts'
+
+/** What a writer and its sink take. */
+export type Chunk = Uint8Array | Uint8ArrayList
+
+/**
+ * The bytes that the peer is sent. Callable: `writer(source)` is the sink of it-pipe. Async: `Writer.t`.
+ *
+ * - Bytes leave in the order of the calls. `write` never blocks and does not copy: data must not be changed until `flushed()`.
+ * - The first write of a turn of the event loop goes out at once, the others of that turn together.
+ * - `flushed()` covers exactly the bytes written before it was called.
+ * - After `close()` a write throws `ConnectionClosedError` (`flushed()` may still be called); after the connection broke,
+ *   `write` throws and `flushed` rejects with what broke it. Differs from Async, where `flushed` waits for ever.
+ * - As a sink it pulls from its source only as fast as the peer takes the bytes, flushes, then half-closes. If the source throws,
+ *   the connection is aborted, so that the peer can't mistake a truncated stream for a whole one (TCP; a unix peer can only
+ *   see an end), and the sink rejects with the source's error. If the connection breaks, the source's `return()` is
+ *   called, not awaited. A second sink at once: `BusyError`; one after the half-close: `ConnectionClosedError`.
+ * - If bytes wait to be handed over and none has been for `bufferAgeLimit`, the connection is aborted with `BufferAgeLimitError`.
+ */
+export interface Writer {
+  /**
+   * Writes all chunks of `source`, flushes, then half-closes. Resolves when FIN is sent. At most 512 KiB wait in the
+   * process at a time, plus one chunk.
+   *
+   * @throws {BusyError} If another sink is at work.
+   * @throws {ConnectionClosedError} If the writer is closed.
+   */
+  (source: AsyncIterable<Chunk> | Iterable<Chunk>): Promise<void>
+  /** Bytes handed to the operating system. */
+  readonly bytesWritten: number
+  /** Bytes accepted by `write()` and not yet handed to the operating system. */
+  readonly bytesPending: number
+  /** Whether `close()` was called, or the connection is closed or broken. */
+  readonly isClosed: boolean
+  /** Milliseconds for which the peer may take none of the waiting bytes; `Infinity` for no limit. May be changed at any time. */
+  bufferAgeLimit: number
+  /**
+   * Writes bytes, or a string as UTF-8. Never blocks, never awaits: what the system does not take waits in memory, so a loop
+   * should await `flushed()` or use the sink.
+   *
+   * @throws {TypeError} If `data` is nothing that can be written.
+   * @throws {ConnectionClosedError} If the writer is closed.
+   * @throws {ConnectionResetError} If the connection broke.
+   */
+  write(data: Chunk | string): void
+  /** The sink without its half-close: several sources in a row. Resolves when all is flushed. */
+  writeAll(source: AsyncIterable<Chunk> | Iterable<Chunk>): Promise<void>
+  /** Resolves when all bytes written so far are with the operating system. */
+  flushed(): Promise<void>
+  /** Flushes, then sends FIN. The reader stays open. Resolves when FIN is sent; idempotent. */
+  close(): Promise<void>
+}
+
+/** Bytes handed over in one system call at most, and bytes that a sink lets wait: enough to keep the kernel busy, and a bound. */
+const GATHER_SIZE = 524_288
+
+// Turns of the event loop, counted only while somebody writes. One immediate serves all connections: a callback for each
+// connection would cost more than what it saves.
+let turn = 1
+let isTurnEndAwaited = false
+
+function currentTurn(): number {
+  if (!isTurnEndAwaited) {
+    isTurnEndAwaited = true
+    setImmediate(endTurn)
+  }
+  return turn
+}
+
+function endTurn(): void {
+  isTurnEndAwaited = false
+  turn++
+}
+
+/** What the writer needs of its connection. */
+export interface WriterOwner {
+  /** Whether closing the descriptor would do instead of FIN, since the peer has ended too. */
+  readonly canRelease: boolean
+  /** FIN is sent, or is left to the closing of the descriptor. */
+  writerClosed(): void
+  /** A write failed. Gives what broke the connection. */
+  writeFailed(cause: Error): Error
+  /** Ends the connection with a RST, since the source can't be sent whole. */
+  abort(reason: unknown): void
+  /** The same, since the peer broke a limit. */
+  breakOff(error: Error): void
+}
+
+// open → closing → closed; all of them → failed, with the reason that later calls are given.
+type State = 'open' | 'closing' | 'closed' | { readonly error: Error }
+
+interface Entry extends WriteEntry {
+  readonly byteLength: number
+}
+
+interface Flush {
+  readonly mark: number
+  readonly deferred: Deferred
+}
+
+/** A function with a prototype of its own: what lets the writer be called. */
+class Callable {
+  constructor() {
+    const self = (source: unknown): unknown => (self as unknown as { sink(source: unknown): unknown }).sink(source)
+    // biome-ignore lint/correctness/noConstructorReturn: the function is the object
+    return Object.setPrototypeOf(self, new.target.prototype)
+  }
+}
+Object.setPrototypeOf(Callable.prototype, Function.prototype)
+
+/** The writer of a connection. */
+export class ByteWriter extends Callable {
+  readonly #socket: ByteSocket
+  readonly #owner: WriterOwner
+  #state: State = 'open'
+  #accepted = 0
+  #queue: Entry[] = []
+  #queuedBytes = 0
+  // Of the write in flight; 0 when there is none.
+  #sendingBytes = 0
+  #lastTurn = 0
+  #isFlushing = false
+  #isFlushScheduled = false
+  #onSent: ((error?: Error | null) => void) | undefined
+  #flushes: Flush[] | undefined
+  #closing: Deferred | undefined
+  #pump: Pump | undefined
+  #lost: Error | undefined
+  #hasTold = false
+  #bufferAgeLimit: number
+  #age: StallLimit | undefined
+
+  constructor(socket: ByteSocket, owner: WriterOwner, bufferAgeLimit: number) {
+    super()
+    this.#socket = socket
+    this.#owner = owner
+    this.#bufferAgeLimit = bufferAgeLimit
+  }
+
+  get bytesWritten(): number {
+    return this.#accepted - this.bytesPending
+  }
+
+  get bytesPending(): number {
+    // libuv knows what is left of a write in flight, but not of one that it has not been given yet.
+    const sending = this.#sendingBytes === 0 || this.isFailed ? this.#sendingBytes : Math.min(this.#sendingBytes, this.#socket.unsent ?? this.#sendingBytes)
+    return this.#queuedBytes + sending
+  }
+
+  get isClosed(): boolean {
+    return this.#state !== 'open'
+  }
+
+  get bufferAgeLimit(): number {
+    return this.#bufferAgeLimit
+  }
+
+  set bufferAgeLimit(limit: number) {
+    checkDuration('Cannot set the limit', 'bufferAgeLimit', limit)
+    this.#bufferAgeLimit = limit
+    this.#age?.stop()
+    this.#age = undefined
+    this.#watchAge()
+  }
+
+  /** Whether a sink should wait. */
+  get isFull(): boolean {
+    return this.#queuedBytes + this.#sendingBytes >= GATHER_SIZE
+  }
+
+  write(data: Chunk | string): void {
+    if (this.#state !== 'open') throw this.#refusal('write')
+    if (typeof data === 'string') {
+      const byteLength = Buffer.byteLength(data)
+      // One-byte characters only: copied as they are, which is faster than encoding.
+      if (byteLength > 0) this.#put(data, byteLength === data.length ? 'latin1' : 'utf8', byteLength)
+    } else if (data instanceof Uint8Array) {
+      if (data.byteLength > 0) this.#put(data, 'buffer', data.byteLength)
+    } else if (isUint8ArrayList(data)) {
+      for (const part of data) if (part.byteLength > 0) this.#put(part, 'buffer', part.byteLength)
+    } else {
+      throw new TypeError(`Cannot write as 'data' must be a Uint8Array, a Uint8ArrayList or a string: received ${inspect(data)}`)
+    }
+  }
+
+  async writeAll(source: AsyncIterable<Chunk> | Iterable<Chunk>): Promise<void> {
+    await this.#pour(source)
+    await this.flushed()
+  }
+
+  async sink(source: AsyncIterable<Chunk> | Iterable<Chunk>): Promise<void> {
+    await this.#pour(source)
+    await this.close()
+  }
+
+  flushed(): Promise<void> {
+    if (typeof this.#state === 'object') {
+      this.#hasTold = true
+      return Promise.reject(this.#state.error)
+    }
+    if (this.#queuedBytes + this.#sendingBytes === 0) return Promise.resolve()
+    const flush = { mark: this.#accepted, deferred: new Deferred() }
+    // Whoever calls and does not wait hears of a broken connection at the next call.
+    flush.deferred.promise.catch(ignore)
+    this.#flushes ??= []
+    this.#flushes.push(flush)
+    return flush.deferred.promise
+  }
+
+  close(): Promise<void> {
+    if (this.#closing === undefined) {
+      this.#closing = new Deferred()
+      this.#closing.promise.catch(ignore)
+      if (typeof this.#state === 'object') {
+        this.#closing.reject(this.#state.error)
+      } else if (this.#state === 'closed') {
+        this.#closing.resolve()
+      }
+      this.finish()
+    }
+    return this.#closing.promise
+  }
+
+  /** Starts what `close()` waits for. */
+  finish(): void {
+    if (this.#state !== 'open') return
+    this.#state = 'closing'
+    this.#afterSent()
+  }
+
+  /** Notes that nothing can be written any more, and why. Bytes that wait are lost. */
+  fail(error: Error): void {
+    if (this.isFailed) return
+    this.#state = { error }
+    if (this.#queuedBytes + this.#sendingBytes > 0) this.#lost = error
+    this.#hasTold = this.#flushes !== undefined || this.#pump !== undefined || this.#closing !== undefined
+    this.#queue = []
+    this.#age?.stop()
+    const flushes = this.#flushes
+    this.#flushes = undefined
+    for (const flush of flushes ?? []) flush.deferred.reject(error)
+    this.#closing?.reject(error)
+    this.#pump?.stop(error)
+  }
+
+  /** After a failure: what later calls are told from now on, since the connection was closed too. */
+  forget(error: Error): void {
+    if (this.isFailed) this.#state = { error }
+  }
+
+  get isFailed(): boolean {
+    return typeof this.#state === 'object'
+  }
+
+  /** Whether FIN is sent. */
+  get isFinished(): boolean {
+    return this.#state === 'closed'
+  }
+
+  /** What kept written bytes from being handed over. */
+  get lost(): Error | undefined {
+    return this.#lost
+  }
+
+  /** Whether anybody was told of the failure. */
+  get hasTold(): boolean {
+    return this.#hasTold
+  }
+
+  #refusal(action: string): Error {
+    if (typeof this.#state === 'object') {
+      this.#hasTold = true
+      return this.#state.error
+    }
+    return withOrigin(new ConnectionClosedError(`Cannot ${action} as the writer is closed`), this.#socket)
+  }
+
+  async #pour(source: AsyncIterable<Chunk> | Iterable<Chunk>): Promise<void> {
+    if (this.#state !== 'open') throw this.#refusal('write')
+    if (this.#pump !== undefined) throw withOrigin(new BusyError('Cannot write as another source is being written'), this.#socket)
+    const { promise, resolve } = new Deferred<PumpEnd>()
+    const pump = new Pump(source, this, resolve)
+    this.#pump = pump
+    pump.run()
+    const end = await promise
+    this.#pump = undefined
+    if (end.kind === 'source-failed') this.#owner.abort(end.error)
+    if (end.kind !== 'done') throw end.error
+  }
+
+  #put(chunk: Uint8Array | string, encoding: WriteEncoding, byteLength: number): void {
+    this.#accepted += byteLength
+    if (this.#sendingBytes === 0 && this.#queue.length === 0 && this.#lastTurn !== currentTurn()) {
+      this.#lastTurn = turn
+      this.#sendingBytes = byteLength
+      this.#isFlushing = true
+      this.#socket.write(chunk, encoding, this.#sentCallback)
+      this.#isFlushing = false
+      if (this.#sendingBytes > 0) this.#watchAge()
+      return
+    }
+    this.#queue.push({ chunk, encoding, byteLength })
+    this.#queuedBytes += byteLength
+    if (this.#sendingBytes > 0 || this.#isFlushScheduled) return
+    this.#isFlushScheduled = true
+    process.nextTick(flushScheduled, this)
+  }
+
+  /** Called at the end of a turn in which more than one write was made. */
+  flushScheduled(): void {
+    this.#isFlushScheduled = false
+    this.#flush()
+  }
+
+  // Hands over what is queued, until the system takes no more.
+  #flush(): void {
+    this.#isFlushing = true
+    while (this.#queue.length > 0 && this.#sendingBytes === 0) {
+      const entries = this.#gather()
+      const first = entries[0] as Entry
+      if (entries.length === 1) {
+        this.#socket.write(first.chunk, first.encoding, this.#sentCallback)
+      } else {
+        this.#socket.writev(entries, entries.every(isBuffer), this.#sentCallback)
+      }
+    }
+    this.#isFlushing = false
+    if (this.#sendingBytes > 0) this.#watchAge()
+    this.#afterSent()
+  }
+
+  // The next entries to go as one: up to the next flush mark, since flushed() must not wait for what came after it, and up to a bound.
+  #gather(): Entry[] {
+    const written = this.#accepted - this.#queuedBytes
+    const limit = Math.min(GATHER_SIZE, (this.#flushes?.[0]?.mark ?? this.#accepted) - written)
+    let count = 0
+    let bytes = 0
+    for (; count < this.#queue.length && (count === 0 || bytes < limit); count++) bytes += (this.#queue[count] as Entry).byteLength
+    this.#sendingBytes = bytes
+    this.#queuedBytes -= bytes
+    if (count < this.#queue.length) return this.#queue.splice(0, count)
+    const all = this.#queue
+    this.#queue = []
+    return all
+  }
+
+  get #sentCallback(): (error?: Error | null) => void {
+    this.#onSent ??= (error) => this.#sent(error)
+    return this.#onSent
+  }
+
+  #sent(error: Error | null | undefined): void {
+    // Writes that end with their socket come back as if they had succeeded.
+    if (this.isFailed || this.#socket.isDestroyed) return
+    if (error != null) {
+      this.fail(this.#owner.writeFailed(error))
+      return
+    }
+    this.#sendingBytes = 0
+    this.#settleFlushes()
+    if (!this.#isFlushing) this.#flush()
+  }
+
+  #settleFlushes(): void {
+    const flushes = this.#flushes
+    if (flushes === undefined) return
+    const written = this.#accepted - this.#queuedBytes
+    let settled = 0
+    while (settled < flushes.length && (flushes[settled] as Flush).mark <= written) (flushes[settled++] as Flush).deferred.resolve()
+    if (settled === flushes.length) this.#flushes = undefined
+    else flushes.splice(0, settled)
+  }
+
+  // What waits for all bytes to be handed over.
+  #afterSent(): void {
+    if (this.#queuedBytes + this.#sendingBytes > 0 || this.isFailed) return
+    // Behind whatever else the event loop has to do: the system may take bytes as fast as a source gives them.
+    if (this.#pump !== undefined) setImmediate(resumePump, this.#pump)
+    if (this.#state !== 'closing') return
+    if (this.#owner.canRelease) {
+      this.#closed()
+      return
+    }
+    this.#socket.shutdown((error) => {
+      if (this.isFailed) return
+      if (error != null) this.fail(this.#owner.writeFailed(error))
+      else this.#closed()
+    })
+  }
+
+  #closed(): void {
+    this.#state = 'closed'
+    this.#closing?.resolve()
+    this.#owner.writerClosed()
+  }
+
+  #watchAge(): void {
+    if (this.#sendingBytes === 0 || this.isFailed) return
+    this.#age ??= new StallLimit(
+      this.#bufferAgeLimit,
+      // While nothing waits, that counts as progress.
+      () => (this.#sendingBytes === 0 ? -1 : this.bytesWritten),
+      () => this.#tooOld()
+    )
+    this.#age.start()
+  }
+
+  #tooOld(): void {
+    const message = `The peer took none of ${this.bytesPending} bytes for ${this.#bufferAgeLimit} ms`
+    this.#owner.breakOff(withOrigin(new BufferAgeLimitError(message), this.#socket))
+  }
+}
+
+function isBuffer(entry: Entry): boolean {
+  return typeof entry.chunk !== 'string'
+}
+
+function flushScheduled(writer: ByteWriter): void {
+  writer.flushScheduled()
+}
+
+function resumePump(pump: Pump): void {
+  pump.resume()
+}
+
+function ignore(): void {}
