@@ -88,7 +88,7 @@ export interface ConnectionInit<A extends SocketAddress> {
   /** Whether a server accepted it: disposing then does not throw for what the client did. */
   readonly isAccepted: boolean
   /** Called when the descriptor is closed. */
-  readonly onClosed?: (connection: ByteConnection<A>) => void
+  readonly onClosed?: (connection: ByteConnection<SocketAddress>) => void
 }
 
 // open → closing → closed: by close(). open | closing → ended → closed: the peer, the network, a limit or abort() ended it, and

@@ -122,6 +122,10 @@ export function checkFunction(action: string, name: string, value: unknown): voi
   if (typeof value !== 'function') throw new TypeError(`${action} as '${name}' must be a function: received ${inspect(value)}`)
 }
 
+export function checkBoolean(action: string, name: string, value: unknown): void {
+  if (typeof value !== 'boolean') throw new TypeError(`${action} as '${name}' must be true or false: received ${inspect(value)}`)
+}
+
 export function checkString(action: string, name: string, value: unknown): void {
   if (typeof value !== 'string') throw new TypeError(`${action} as '${name}' must be a string: received ${inspect(value)}`)
   if (value === '') throw new RangeError(`${action} as '${name}' must not be empty: received ''`)

@@ -206,7 +206,10 @@ export class ByteSocket {
   ended(): void {
     if (this.#isDestroyed) return
     this.#endsSeen++
-    if (this.#writeError !== undefined) return this.#break(this.#writeError)
+    if (this.#writeError !== undefined) {
+      this.#break(this.#writeError)
+      return
+    }
     if (this.#endsSeen === 1 && !believesFirstEnd) {
       // libuv stops reading at an end, and Node.js does not know it: only the handle itself can be started again.
       const handle = (this.socket as unknown as SocketInternals)._handle

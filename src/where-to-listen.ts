@@ -2,7 +2,7 @@
 
 import { inspect } from 'node:util'
 import { checkUnixPath, type InetAddress, type SocketAddress, type UnixAddress } from './address.ts'
-import { checkCount, checkFunction, checkPort, checkString } from './options.ts'
+import { checkBoolean, checkCount, checkFunction, checkPort, checkString } from './options.ts'
 import { checkInetAddress } from './where-to-connect.ts'
 
 /** How a TCP listener is bound. */
@@ -68,8 +68,8 @@ export function onPort(port: number, options: OnPortOptions = {}): WhereToListen
   checkPort(ACTION, 'port', port, 0)
   const { host, ipv6Only, reusePort } = options
   if (host !== undefined) checkString(ACTION, 'host', host)
-  checkBoolean('ipv6Only', ipv6Only)
-  checkBoolean('reusePort', reusePort)
+  if (ipv6Only !== undefined) checkBoolean(ACTION, 'ipv6Only', ipv6Only)
+  if (reusePort !== undefined) checkBoolean(ACTION, 'reusePort', reusePort)
   const target = {
     kind: 'inet',
     port,
@@ -149,10 +149,4 @@ export const WhereToListen = Object.freeze({
 
 function describe<A extends SocketAddress, L>(target: ListenTarget, listeningOn: (address: A) => L): WhereToListen<A, L> {
   return Object.freeze({ target: Object.freeze(target), listeningOn })
-}
-
-function checkBoolean(name: string, value: unknown): void {
-  if (value !== undefined && typeof value !== 'boolean') {
-    throw new TypeError(`${ACTION} as '${name}' must be true or false: received ${inspect(value)}`)
-  }
 }

@@ -152,7 +152,10 @@ export class ByteWriter extends Callable {
 
   get bytesPending(): number {
     // libuv knows what is left of a write in flight, but not of one that it has not been given yet.
-    const sending = this.#sendingBytes === 0 || this.isFailed ? this.#sendingBytes : Math.min(this.#sendingBytes, this.#socket.unsent ?? this.#sendingBytes)
+    const sending =
+      this.#sendingBytes === 0 || this.isFailed
+        ? this.#sendingBytes
+        : Math.min(this.#sendingBytes, this.#socket.unsent ?? this.#sendingBytes)
     return this.#queuedBytes + sending
   }
 

@@ -76,8 +76,8 @@ describe('the error classes', () => {
         expect(error).to.be.instanceOf(Error)
         expect(error).to.include({ name, code, message })
         expect(error.constructor.name).to.equal(name)
-        for (const [key, value] of Object.entries(rest)) expect(error).to.have.property(key, value)
-        expect('errors' in error).to.equal('errors' in rest)
+        for (const [key, value] of Object.entries(rest)) expect(error).to.have.deep.property(key, value)
+        expect((error as { errors?: unknown }).errors).to.deep.equal((rest as { errors?: unknown }).errors)
       })
 
       it('keeps its cause unchanged', () => {

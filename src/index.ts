@@ -1,0 +1,50 @@
+/**
+ * TCP and unix-domain sockets on async iterables.
+ *
+ * - a **reader** is an `AsyncIterable<Uint8Array>`, a **writer** is a sink, a **connection** is both;
+ * - a **server** is an async iterator of accepted connections;
+ * - a **bounded consumer pool** that pulls from it is the `maxConnections` gate: nobody pulls, nobody is accepted.
+ *
+ * @example
+ * ```ts
+ * import { connect, onPortChosenByOs, Server, toHostAndPort } from 'it-tcp'
+ *
+ * await using server = await Server.create(onPortChosenByOs({ host: '127.0.0.1' }), async ({ reader, writer }) => {
+ *   await writer(reader)
+ * })
+ *
+ * await using connection = await connect(toHostAndPort('127.0.0.1', server.listeningOn))
+ * connection.writer.write('hello\n')
+ * console.log(await connection.reader.readLine()) // hello
+ * ```
+ *
+ * @packageDocumentation
+ */
+
+export type { HostAndPort, InetAddress, SocketAddress, UnixAddress } from './address.ts'
+export { connect, connectSocket, withConnection } from './connect.ts'
+export type { CloseOptions, Connection } from './connection.ts'
+export { consumerPool } from './consumer-pool.ts'
+export {
+  BufferAgeLimitError,
+  BusyError,
+  ConnectError,
+  ConnectionClosedError,
+  ConnectionResetError,
+  ConnectTimeoutError,
+  DelimiterNotFoundError,
+  IdleTimeoutError,
+  LimitExceededError,
+  ListenError,
+  ServerClosedError,
+  UnexpectedEndError
+} from './errors.ts'
+export type { ConnectionOptions, ConnectOptions, ConnectSocketOptions, ListenOptions, ServerOptions } from './options.ts'
+export type { Bytes, LimitedReadOptions, Reader, ReadOptions } from './reader.ts'
+export type { InetServer, ListeningSocketInfo as ListeningSocket, ServerCloseOptions, UnixServer } from './server.ts'
+export { listen, Server } from './server.ts'
+export type { BindOptions, InetWhereToConnect, UnixWhereToConnect, WhereToConnect } from './where-to-connect.ts'
+export { toFile, toHostAndPort, toInetAddress, toUnixAddress } from './where-to-connect.ts'
+export type { InetWhereToListen, OnFileOptions, OnPortOptions, UnixWhereToListen } from './where-to-listen.ts'
+export { onFile, onFileDescriptor, onPort, onPortChosenByOs, WhereToListen } from './where-to-listen.ts'
+export type { Chunk, Writer } from './writer.ts'

@@ -1,0 +1,735 @@
+// The server: an async iterator of accepted connections, slots, handlers and their errors, shutdown.
+
+import { inspect } from 'node:util'
+import { onceAborted } from './abort.ts'
+import { formatAddress, type InetAddress, inetAddress, type SocketAddress, type UnixAddress } from './address.ts'
+import { ByteConnection, type Connection, type ConnectionInit, socketAddresses } from './connection.ts'
+import { Deferred } from './deferred.ts'
+import { descriptorLimit, isDescriptorFree } from './descriptor.ts'
+import {
+  BufferAgeLimitError,
+  BusyError,
+  ConnectionClosedError,
+  ConnectionResetError,
+  DelimiterNotFoundError,
+  IdleTimeoutError,
+  LimitExceededError,
+  ServerClosedError,
+  UnexpectedEndError
+} from './errors.ts'
+import { type Accepted, ListeningSocket } from './listening-socket.ts'
+import {
+  type ConnectionSettings,
+  checkBoolean,
+  checkCount,
+  checkDelay,
+  checkFunction,
+  checkOptions,
+  checkSignal,
+  connectionSettings,
+  DEFAULT_BACKLOG,
+  DEFAULT_FORCE_AFTER,
+  type ListenOptions,
+  type ServerOptions
+} from './options.ts'
+import { createAcceptedSocket } from './socket.ts'
+import type { WhereToListen } from './where-to-listen.ts'
+
+/** The listening socket of a server, to be used with care. Async: `listening_socket`. */
+export interface ListeningSocketInfo<out A extends SocketAddress = SocketAddress> {
+  /** The descriptor, which stays the server's: it must not be closed, and connections must not be accepted from it. */
+  readonly fd: number
+  readonly address: A
+  /** Lets the open server keep the process alive, as it does from the start. */
+  ref(): void
+  /** Lets the process end although the server is open. */
+  unref(): void
+}
+
+/** The options of `server.close()`. */
+export interface ServerCloseOptions {
+  /**
+   * Whether open connections are aborted; the promise then waits for their descriptors too.
+   *
+   * @default false
+   */
+  closeExistingConnections?: boolean
+  /**
+   * Milliseconds after which connections that are still open are aborted; 0 for at once.
+   *
+   * @default Infinity
+   */
+  forceAfter?: number
+}
+
+type Handler<A extends SocketAddress> = (connection: Connection<A>) => unknown
+type HandlerErrorPolicy<A> = NonNullable<ServerOptions<A>['onHandlerError']>
+
+interface Waiter<A extends SocketAddress> {
+  /** What it is told when the server closes: an iterator ends, an `accept()` fails. */
+  readonly isIterator: boolean
+  readonly deferred: Deferred<Connection<A>>
+}
+
+const ACTION = 'Cannot listen'
+/** Of the descriptors, so that the process has some for files, name resolution and its own connections. */
+const SHARE_OF_DESCRIPTORS = 0.9
+/** When not even the system tells: the usual soft limit. */
+const COMMON_DESCRIPTOR_LIMIT = 1024
+const WARNING_INTERVAL = 60_000
+/** How soon a server that found no descriptor looks again; it also does whenever one of its connections closes. */
+const DESCRIPTOR_RETRY = 100
+
+/** What a client can bring about by itself, which is no fault of the handler's. */
+const PEER_ERRORS = [
+  ConnectionResetError,
+  BufferAgeLimitError,
+  IdleTimeoutError,
+  UnexpectedEndError,
+  DelimiterNotFoundError,
+  LimitExceededError
+]
+
+/**
+ * Listens at `where` and gives the server: an async iterator of accepted connections. Resolves when the socket is bound and
+ * listening; a connect begun after that succeeds, whether or not somebody pulls yet. Nobody pulls: nobody is accepted.
+ *
+ * The server is the caller's to close: by leaving a loop over it, by `close()`, by `signal`, or by holding it with `await using`.
+ *
+ * @throws {ListenError} If the address can't be listened on.
+ * @throws {TypeError | RangeError} If an option is wrong, before anything happens.
+ * @throws `signal.reason` if `signal` is aborted already.
+ * @example
+ * ```ts
+ * for await (await using connection of await listen(onPort(8082))) {
+ *   await connection.writer.writeAll(connection.reader)
+ * }
+ * ```
+ */
+export function listen<A extends SocketAddress, L>(where: WhereToListen<A, L>, options?: ListenOptions): Promise<Server<A, L>>
+// Which kind it is may be decided at run time: type parameters are not inferred from a union.
+export function listen<W extends WhereToListen<SocketAddress, unknown>>(where: W, options?: ListenOptions): Promise<ServerOn<W>>
+export async function listen<A extends SocketAddress, L>(where: WhereToListen<A, L>, options: ListenOptions = {}): Promise<Server<A, L>> {
+  return await open(where, options, undefined, 'raise')
+}
+
+/** The server that listens where `W` says. */
+export type ServerOn<W> = W extends WhereToListen<infer A, infer L> ? Server<A, L> : never
+
+async function open<A extends SocketAddress, L>(
+  where: WhereToListen<A, L>,
+  options: ListenOptions,
+  handler: Handler<A> | undefined,
+  policy: HandlerErrorPolicy<A>
+): Promise<Server<A, L>> {
+  if (typeof where?.target !== 'object' || typeof where.listeningOn !== 'function') {
+    throw new TypeError(`${ACTION} as 'where' must be a WhereToListen: received ${inspect(where)}`)
+  }
+  checkOptions(ACTION, options)
+  const settings = connectionSettings(ACTION, options)
+  const { maxConnections, backlog = DEFAULT_BACKLOG, signal } = options
+  if (maxConnections !== undefined) checkCount(ACTION, 'maxConnections', maxConnections)
+  checkCount(ACTION, 'backlog', backlog)
+  checkSignal(ACTION, signal)
+  signal?.throwIfAborted()
+  let server: Server<A, L> | undefined
+  const socket = await ListeningSocket.bind(where, {
+    backlog,
+    keepAlive: settings.keepAlive,
+    onAccept: (client: Accepted) => server?.[ACCEPTED](client)
+  })
+  if (signal?.aborted === true) {
+    await socket.close()
+    throw signal.reason
+  }
+  server = new Server(CONSTRUCT, {
+    socket,
+    settings,
+    listeningOn: (where.listeningOn as (address: A) => L)(socket.address),
+    maxConnections: maxConnections ?? Math.max(1, Math.floor((descriptorLimit() ?? COMMON_DESCRIPTOR_LIMIT) * SHARE_OF_DESCRIPTORS)),
+    handler,
+    policy,
+    signal
+  })
+  return server
+}
+
+interface ServerInit<A extends SocketAddress, L> {
+  readonly socket: ListeningSocket<A>
+  readonly settings: ConnectionSettings
+  readonly listeningOn: L
+  readonly maxConnections: number
+  readonly handler: Handler<A> | undefined
+  readonly policy: HandlerErrorPolicy<A>
+  readonly signal: AbortSignal | undefined
+}
+
+// Keys of what is this file's alone on a class that is public.
+const CONSTRUCT = Symbol('construct')
+const ACCEPTED = Symbol('accepted')
+
+/**
+ * A server that listens. Made by {@link listen} or {@link Server.create}. Async: `Tcp.Server.t`.
+ *
+ * - accept(2) is called only while someone waits for a connection (`next()`, `accept()`, a free consumer) and
+ *   `numConnections < maxConnections`. Clients beyond that wait in the kernel's queue, untouched.
+ * - A slot is taken from accept until the descriptor is closed and the handler, if there is one, has ended and its error policy has run.
+ * - Several consumers may pull at once: every connection goes to exactly one of them, in the order of arrival.
+ * - Leaving a loop over a server closes the server; who wants to take some and go on uses `accept()`.
+ * - From the call of `close()` on no handler is called and no connection handed out.
+ * - A client can't stop a server: what the peer alone can cause is no handler error under `'raise'`.
+ * - An open server keeps the process alive; `listeningSocket.unref()` opts out.
+ *
+ * Leaving an `await using` scope is `close({ forceAfter: 30_000 })`, then until every connection and handler has ended, then the result of
+ * `finished`.
+ */
+export class Server<A extends SocketAddress = SocketAddress, L = unknown>
+  implements AsyncIterableIterator<Connection<A>, undefined>, AsyncDisposable
+{
+  /** What the server listens on: the port of a TCP server, the path of a unix server. Async: `listening_on`. */
+  readonly listeningOn: L
+  /** The listening socket. Accepting from it circumvents the gate. Async: `listening_socket`. */
+  readonly listeningSocket: ListeningSocketInfo<A>
+  /** Resolves when the listening socket is closed. Starts nothing. Async: `close_finished`. */
+  readonly closeFinished: Promise<void>
+  /** Resolves when the server is closed and every handler has ended; rejects at once with a handler error that is raised. */
+  readonly finished: Promise<void>
+  readonly #socket: ListeningSocket<A>
+  readonly #settings: ConnectionSettings
+  // Typed for the variance of the class: what takes connections would keep a UnixServer from being a Server.
+  readonly #handler: Handler<never> | undefined
+  readonly #policy: HandlerErrorPolicy<never>
+  readonly #onClosed = (connection: ByteConnection<SocketAddress>): void => this.#connectionClosed(connection as ByteConnection<A>)
+  readonly #connections = new Set<ByteConnection<A>>()
+  readonly #cutOff = new WeakSet<ByteConnection<A>>()
+  readonly #waiters: Waiter<A>[] = []
+  readonly #closeFinished = new Deferred()
+  readonly #finished = new Deferred()
+  readonly #unhook: () => void
+  #maxConnections: number
+  #slots = 0
+  #handlers = 0
+  #isDropping = false
+  #dropped = 0
+  #isClosed = false
+  #isListening = true
+  #isRaised = false
+  #isCheckDue = false
+  #emptied: Deferred | undefined
+  #retry: NodeJS.Timeout | undefined
+  #force: NodeJS.Timeout | undefined
+  #forceAt = Number.POSITIVE_INFINITY
+  #controller: AbortController | undefined
+  #nextLimitWarning = 0
+  #nextDescriptorWarning = 0
+
+  /** Not for use: {@link listen} and {@link Server.create} make servers. */
+  constructor(key: typeof CONSTRUCT, init: ServerInit<A, L>) {
+    if (key !== CONSTRUCT) throw new TypeError('Cannot construct a Server as only listen() and Server.create() make one')
+    const { socket, settings, listeningOn, maxConnections, handler, policy, signal } = init
+    this.#socket = socket
+    this.#settings = settings
+    this.#handler = handler
+    this.#policy = policy
+    this.#maxConnections = maxConnections
+    this.#unhook = onceAborted(signal, () => void this.close())
+    this.listeningOn = listeningOn
+    this.listeningSocket = Object.freeze({ fd: socket.fd, address: socket.address, ref: () => socket.ref(), unref: () => socket.unref() })
+    this.closeFinished = this.#closeFinished.promise
+    this.finished = this.#finished.promise
+    this.#adjust()
+  }
+
+  /**
+   * Starts a server that calls `handler` for each client, at most `maxConnections` at once; the others wait in the kernel. When
+   * the handler ends or throws, its connection is closed. Resolves when the socket is bound and listening. Async: `Server.create`.
+   *
+   * @throws {ListenError} If the address can't be listened on.
+   * @throws {TypeError | RangeError} If an argument is wrong, before anything happens.
+   * @example
+   * ```ts
+   * await using server = await Server.create(onPort(8080), { maxConnections: 100 }, async ({ reader, writer }) => {
+   *   await writer(reader)
+   * })
+   * ```
+   */
+  static create<A extends SocketAddress, L>(where: WhereToListen<A, L>, handler: Handler<A>): Promise<Server<A, L>>
+  static create<A extends SocketAddress, L>(
+    where: WhereToListen<A, L>,
+    options: ServerOptions<A>,
+    handler: Handler<A>
+  ): Promise<Server<A, L>>
+  static create<W extends WhereToListen<SocketAddress, unknown>>(where: W, handler: Handler<SocketAddress>): Promise<ServerOn<W>>
+  static create<W extends WhereToListen<SocketAddress, unknown>>(
+    where: W,
+    options: ServerOptions<SocketAddress>,
+    handler: Handler<SocketAddress>
+  ): Promise<ServerOn<W>>
+  static async create<A extends SocketAddress, L>(
+    where: WhereToListen<A, L>,
+    ...rest: [Handler<A>] | [ServerOptions<A>, Handler<A>]
+  ): Promise<Server<A, L>> {
+    const [options, handler] = rest.length === 1 ? [{}, rest[0]] : rest
+    checkFunction(ACTION, 'handler', handler)
+    checkOptions(ACTION, options)
+    const { onHandlerError = 'raise' } = options
+    if (onHandlerError !== 'raise' && onHandlerError !== 'ignore' && typeof onHandlerError !== 'function') {
+      throw new TypeError(`${ACTION} as 'onHandlerError' must be 'raise', 'ignore' or a function: received ${inspect(onHandlerError)}`)
+    }
+    return await open(where, options, handler, onHandlerError)
+  }
+
+  /** The address really bound; for a unix server the path asked for. */
+  get address(): A {
+    return this.#socket.address
+  }
+
+  /** `'kernel'`: clients that nobody waits for stay unaccepted. `'userland'`: they are accepted, unread, and parked. */
+  get acceptGate(): 'kernel' | 'userland' {
+    return this.#socket.gate
+  }
+
+  /** Slots in use: connections that are open or whose handler has not ended. */
+  get numConnections(): number {
+    return this.#slots
+  }
+
+  /** Clients that were accepted and closed at once because of `dropIncomingConnections`. */
+  get numDropped(): number {
+    return this.#dropped
+  }
+
+  /** Slots that may be in use at once. May be changed while running; lowering it ends nobody. */
+  get maxConnections(): number {
+    return this.#maxConnections
+  }
+
+  set maxConnections(value: number) {
+    checkCount('Cannot set the limit', 'maxConnections', value)
+    this.#maxConnections = value
+    this.#adjust()
+  }
+
+  /** While true every client is accepted and closed at once, so that it fails fast instead of waiting. May be changed while running. */
+  get dropIncomingConnections(): boolean {
+    return this.#isDropping
+  }
+
+  set dropIncomingConnections(value: boolean) {
+    checkBoolean('Cannot set the mode', 'dropIncomingConnections', value)
+    this.#isDropping = value
+    this.#adjust()
+  }
+
+  /** Aborted when the server starts to close, so that handlers can wind down. */
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController()
+      if (this.#isClosed) this.#controller.abort(this.#closedError())
+    }
+    return this.#controller.signal
+  }
+
+  /** Whether the server has started to close. Async: `is_closed`. */
+  get isClosed(): boolean {
+    return this.#isClosed
+  }
+
+  /**
+   * Takes the next client. The connection is the caller's to close.
+   *
+   * Cancellation: if `options.signal` aborts, no client is lost; the next pull gets it.
+   *
+   * @throws {ServerClosedError} If the server is or gets closed.
+   * @throws {BusyError} If the server was made by `Server.create`, whose handler takes all clients.
+   */
+  async accept(options: { signal?: AbortSignal } = {}): Promise<Connection<A>> {
+    checkOptions('Cannot accept', options)
+    const { signal } = options
+    checkSignal('Cannot accept', signal)
+    signal?.throwIfAborted()
+    this.#checkPull()
+    if (this.#isClosed) throw this.#closedError()
+    const waiter = this.#wait(false)
+    const unhook = onceAborted(signal, (reason) => {
+      const index = this.#waiters.indexOf(waiter)
+      // Not there: a client was handed over in this very turn, and the caller has it.
+      if (index === -1) return
+      this.#waiters.splice(index, 1)
+      this.#adjust()
+      waiter.deferred.reject(reason)
+    })
+    try {
+      return await waiter.deferred.promise
+    } finally {
+      unhook()
+    }
+  }
+
+  /**
+   * Takes the next client, for a loop; done when the server is closed. The connection is the caller's to close.
+   *
+   * @throws {BusyError} If the server was made by `Server.create`, whose handler takes all clients.
+   */
+  async next(): Promise<IteratorResult<Connection<A>, undefined>> {
+    this.#checkPull()
+    if (this.#isClosed) return { value: undefined, done: true }
+    try {
+      return { value: await this.#wait(true).deferred.promise, done: false }
+    } catch (error) {
+      if (error instanceof ServerClosedError) return { value: undefined, done: true }
+      throw error
+    }
+  }
+
+  /** Closes the server; called by leaving a loop over it. Resolves when the listening socket is closed. */
+  async return(): Promise<IteratorResult<Connection<A>, undefined>> {
+    await this.close()
+    return { value: undefined, done: true }
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+
+  /**
+   * Stops listening. Resolves when the listening socket is closed, so that the address can be bound again; clients in the kernel's queue
+   * are reset. Open connections go on, unless `closeExistingConnections` or `forceAfter` says otherwise. Idempotent: further plain calls give
+   * the same promise; a stricter call escalates. Async: `close`.
+   */
+  close(options: ServerCloseOptions = {}): Promise<void> {
+    try {
+      checkOptions('Cannot close', options)
+      if (options.closeExistingConnections !== undefined) {
+        checkBoolean('Cannot close', 'closeExistingConnections', options.closeExistingConnections)
+      }
+      if (options.forceAfter !== undefined) checkDelay('Cannot close', 'forceAfter', options.forceAfter)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+    const { closeExistingConnections = false, forceAfter = Number.POSITIVE_INFINITY } = options
+    if (!this.#isClosed) void this.#close()
+    this.#forceAfter(forceAfter)
+    return closeExistingConnections ? this.#closeWithConnections() : this.closeFinished
+  }
+
+  /** Throws if the internal state is inconsistent. Async: `invariant`. */
+  invariant(): void {
+    const check = (holds: boolean, what: string): void => {
+      if (!holds) throw new Error(`Invariant of the server on ${formatAddress(this.address)} broken: ${what}`)
+    }
+    check(this.#slots >= this.#connections.size, `${this.#slots} slots for ${this.#connections.size} open connections`)
+    check(this.#handlers <= this.#slots, `${this.#handlers} handlers in ${this.#slots} slots`)
+    check(this.#handler === undefined || this.#waiters.length === 0, 'a consumer waits beside the handler')
+    check(!this.#isClosed || this.#waiters.length === 0, 'a consumer waits for a closed server')
+    check(!this.#isClosed || !this.#socket.isOpen, 'the gate of a closed server is open')
+    // Between an accept and the end of its turn the gate may be open although nobody waits any more.
+    const mayBeOpen = this.#wantsClients || this.#isCheckDue
+    check(!this.#socket.isOpen || mayBeOpen, 'the gate is open although nobody waits or no slot is free')
+    check(this.#socket.isOpen || !this.#wantsClients || this.#retry !== undefined, 'the gate is shut although a client is wanted')
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close({ forceAfter: DEFAULT_FORCE_AFTER })
+    await this.#empty()
+    await this.finished
+  }
+
+  // The gate ----------------------------------------------------------------------------------------------------------
+
+  get #wantsClients(): boolean {
+    if (this.#isClosed) return false
+    return this.#isDropping || (this.#slots < this.#maxConnections && (this.#handler !== undefined || this.#waiters.length > 0))
+  }
+
+  // Opens or shuts the gate, whichever is right now.
+  #adjust(): void {
+    const wanted = this.#wantsClients
+    if (!wanted) {
+      this.#stopRetrying()
+      if (this.#socket.isOpen) this.#socket.shut()
+    } else if (!this.#socket.isOpen && !this.#socket.open()) {
+      this.#outOfDescriptors()
+    } else {
+      this.#stopRetrying()
+    }
+  }
+
+  /** A client was accepted; called in the callback of accept(2). */
+  [ACCEPTED](client: Accepted): void {
+    if (this.#isDropping || this.#isClosed) {
+      this.#dropped++
+      discard(client)
+      return
+    }
+    const connection = this.#admit(client)
+    if (connection !== undefined) {
+      this.#slots++
+      this.#connections.add(connection)
+      if (this.#slots >= this.#maxConnections) this.#atLimit()
+      if (this.#handler === undefined) (this.#waiters.shift() as Waiter<A>).deferred.resolve(connection)
+      else void this.#serve(connection, this.#handler)
+    }
+    if (!this.#socket.isOpen) return
+    if (!this.#wantsClients) {
+      // Whoever got the client may pull again in this very turn: look after its microtasks, and before the next accept(2).
+      if (this.#handler === undefined && this.#slots < this.#maxConnections) this.#checkSoon()
+      else this.#socket.shut()
+    } else if (!isDescriptorFree(1)) {
+      this.#socket.shut()
+      this.#outOfDescriptors()
+    }
+  }
+
+  // A connection of a client; undefined if it is gone already.
+  #admit(client: Accepted): ByteConnection<A> | undefined {
+    const { keepAlive } = this.#settings
+    let remoteAddress: SocketAddress
+    let localAddress: SocketAddress = this.address
+    if (this.address.family === 'unix') {
+      remoteAddress = UNNAMED
+    } else if ('handle' in client) {
+      const peer: { address?: string; port?: number } = {}
+      if (client.handle.getpeername?.(peer) !== 0 || peer.address === undefined) {
+        discard(client)
+        return undefined
+      }
+      remoteAddress = inetAddress(peer.address, peer.port as number)
+      if (isWildcard(this.address)) {
+        const local: { address?: string; port?: number } = {}
+        client.handle.getsockname?.(local)
+        localAddress = inetAddress(local.address ?? this.address.address, local.port ?? this.address.port)
+      }
+    } else {
+      if (client.socket.remoteAddress === undefined) {
+        discard(client)
+        return undefined
+      }
+      ;({ remoteAddress, localAddress } = socketAddresses(client.socket))
+    }
+    const socket = 'handle' in client ? createAcceptedSocket(client.handle, keepAlive) : client.socket
+    if (!this.#socket.inheritsSocketOptions && remoteAddress.family !== 'unix') {
+      socket.setNoDelay(true)
+      if (keepAlive !== false) socket.setKeepAlive(true, keepAlive)
+    }
+    return new ByteConnection<A>(socket, this.#settings, new Admission(remoteAddress as A, localAddress as A, this.#onClosed))
+  }
+
+  #checkSoon(): void {
+    if (this.#isCheckDue) return
+    this.#isCheckDue = true
+    // A tick made by a microtask runs when all microtasks have.
+    queueMicrotask(() =>
+      process.nextTick(() => {
+        this.#isCheckDue = false
+        this.#adjust()
+      })
+    )
+  }
+
+  #atLimit(): void {
+    const now = performance.now()
+    if (now < this.#nextLimitWarning) return
+    this.#nextLimitWarning = now + WARNING_INTERVAL
+    process.emitWarning(
+      `The server on ${formatAddress(this.address)} has as many connections as it may, ${this.#maxConnections}; further clients wait`,
+      { code: 'IT_TCP_AT_LIMIT' }
+    )
+  }
+
+  #outOfDescriptors(): void {
+    if (this.#retry === undefined) {
+      this.#retry = setTimeout(() => {
+        this.#retry = undefined
+        this.#adjust()
+      }, DESCRIPTOR_RETRY)
+      // The listening socket keeps the process alive, or was told not to.
+      this.#retry.unref()
+    }
+    const now = performance.now()
+    if (now < this.#nextDescriptorWarning) return
+    this.#nextDescriptorWarning = now + WARNING_INTERVAL
+    process.emitWarning(
+      `The server on ${formatAddress(this.address)} can't accept as the process has run out of descriptors; clients wait`,
+      {
+        code: 'IT_TCP_OUT_OF_DESCRIPTORS'
+      }
+    )
+  }
+
+  #stopRetrying(): void {
+    clearTimeout(this.#retry)
+    this.#retry = undefined
+  }
+
+  // Consumers ---------------------------------------------------------------------------------------------------------
+
+  #checkPull(): void {
+    if (this.#handler !== undefined) throw new BusyError("Cannot pull as this server's handler takes all connections")
+  }
+
+  #wait(isIterator: boolean): Waiter<A> {
+    const waiter = { isIterator, deferred: new Deferred<Connection<A>>() }
+    this.#waiters.push(waiter)
+    this.#adjust()
+    return waiter
+  }
+
+  #connectionClosed(connection: ByteConnection<A>): void {
+    this.#connections.delete(connection)
+    if (this.#handler === undefined) this.#freeSlot()
+  }
+
+  #freeSlot(): void {
+    this.#slots--
+    if (this.#slots === 0) this.#emptied?.resolve()
+    this.#adjust()
+  }
+
+  async #serve(connection: ByteConnection<A>, handler: Handler<never>): Promise<void> {
+    this.#handlers++
+    let failure: { readonly error: unknown } | undefined
+    try {
+      await handler(connection as never)
+    } catch (error) {
+      failure = { error }
+      if (this.#policy === 'raise' && !this.#isExcused(error, connection)) this.#raise(error)
+    }
+    try {
+      await connection.close()
+    } catch {
+      // What a client did not take after its handler ended well is not the handler's error.
+    }
+    if (failure !== undefined && typeof this.#policy === 'function') await this.#report(this.#policy, connection, failure.error)
+    this.#handlers--
+    this.#freeSlot()
+    this.#finishIfDone()
+  }
+
+  async #report(policy: (address: never, error: unknown) => unknown, connection: ByteConnection<A>, error: unknown): Promise<void> {
+    try {
+      await policy(connection.remoteAddress as never, error)
+    } catch (raised) {
+      this.#raise(raised)
+    }
+  }
+
+  #raise(error: unknown): void {
+    if (this.#isRaised) {
+      process.emitWarning(`A handler of the server on ${formatAddress(this.address)} failed after another: ${inspect(error)}`, {
+        code: 'IT_TCP_HANDLER_ERROR'
+      })
+      return
+    }
+    this.#isRaised = true
+    // Not awaited: it resolves when the socket is closed, and never rejects.
+    void this.close()
+    this.#finished.reject(error)
+  }
+
+  // Whether the client, or this server's own closing of the connection, is what made the handler fail.
+  #isExcused(error: unknown, connection: ByteConnection<A>): boolean {
+    for (const one of causes(error)) {
+      if (!connection.isOrigin(one)) continue
+      if (PEER_ERRORS.some((Class) => one instanceof Class)) return true
+      if (this.#cutOff.has(connection) && one instanceof ConnectionClosedError) return true
+    }
+    return false
+  }
+
+  // Shutdown ----------------------------------------------------------------------------------------------------------
+
+  async #close(): Promise<void> {
+    this.#isClosed = true
+    this.#unhook()
+    this.#stopRetrying()
+    for (const waiter of this.#waiters.splice(0)) waiter.deferred.reject(this.#closedError())
+    const closing = this.#socket.close()
+    this.#controller?.abort(this.#closedError())
+    await closing
+    this.#isListening = false
+    this.#closeFinished.resolve()
+    this.#finishIfDone()
+  }
+
+  async #closeWithConnections(): Promise<void> {
+    const connections = [...this.#connections]
+    for (const connection of connections) this.#cut(connection)
+    await Promise.all([this.closeFinished, ...connections.map((connection) => connection.closed)])
+  }
+
+  #cut(connection: ByteConnection<A>): void {
+    this.#cutOff.add(connection)
+    connection.abort()
+  }
+
+  // Aborts what is still open after `delay`. The earliest of several calls counts.
+  #forceAfter(delay: number): void {
+    const at = performance.now() + delay
+    if (at >= this.#forceAt) return
+    this.#forceAt = at
+    const longest = 2 ** 31 - 1
+    clearTimeout(this.#force)
+    const cutAll = (): void => {
+      const left = at - performance.now()
+      // A longer delay makes setTimeout fire at once.
+      if (left > 0) this.#force = setTimeout(cutAll, Math.min(left, longest))
+      else for (const connection of this.#connections) this.#cut(connection)
+      // Open connections keep the process alive; when there are none, nothing is left to force.
+      this.#force?.unref()
+    }
+    cutAll()
+  }
+
+  async #empty(): Promise<void> {
+    if (this.#slots === 0) return
+    this.#emptied ??= new Deferred()
+    await this.#emptied.promise
+  }
+
+  #finishIfDone(): void {
+    if (this.#isListening || this.#handlers > 0) return
+    clearTimeout(this.#force)
+    if (!this.#isRaised) this.#finished.resolve()
+  }
+
+  #closedError(): ServerClosedError {
+    return new ServerClosedError(`The server on ${formatAddress(this.address)} is closed`)
+  }
+}
+
+export type InetServer = Server<InetAddress, number>
+export type UnixServer = Server<UnixAddress, string>
+
+const UNNAMED: UnixAddress = Object.freeze({ family: 'unix', path: '' })
+
+/** What an accepted connection starts with. A class, since an object spread for each would cost more. */
+class Admission<A extends SocketAddress> implements ConnectionInit<A> {
+  readonly remoteAddress: A
+  readonly localAddress: A
+  readonly isAccepted = true
+  readonly onClosed: (connection: ByteConnection<SocketAddress>) => void
+
+  constructor(remoteAddress: A, localAddress: A, onClosed: (connection: ByteConnection<SocketAddress>) => void) {
+    this.remoteAddress = remoteAddress
+    this.localAddress = localAddress
+    this.onClosed = onClosed
+  }
+}
+
+function isWildcard(address: InetAddress): boolean {
+  return address.address === '::' || address.address === '0.0.0.0'
+}
+
+function discard(client: Accepted): void {
+  if ('handle' in client) client.handle.close()
+  else client.socket.destroy()
+}
+
+// The error itself and everything that its causes and its parts lead to.
+function* causes(error: unknown, seen = new Set<unknown>()): Generator<Error> {
+  if (!(error instanceof Error) || seen.has(error)) return
+  seen.add(error)
+  yield error
+  yield* causes(error.cause, seen)
+}

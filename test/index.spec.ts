@@ -1,0 +1,43 @@
+import { expect } from 'chai'
+import * as api from '../src/index.ts'
+
+// The names are a contract: adding one is a new feature, taking one away a breaking change.
+const NAMES = [
+  'BufferAgeLimitError',
+  'BusyError',
+  'ConnectError',
+  'ConnectTimeoutError',
+  'ConnectionClosedError',
+  'ConnectionResetError',
+  'DelimiterNotFoundError',
+  'IdleTimeoutError',
+  'LimitExceededError',
+  'ListenError',
+  'Server',
+  'ServerClosedError',
+  'UnexpectedEndError',
+  'WhereToListen',
+  'connect',
+  'connectSocket',
+  'consumerPool',
+  'listen',
+  'onFile',
+  'onFileDescriptor',
+  'onPort',
+  'onPortChosenByOs',
+  'toFile',
+  'toHostAndPort',
+  'toInetAddress',
+  'toUnixAddress',
+  'withConnection'
+]
+
+describe('it-tcp', () => {
+  it('exports exactly the names of its API', () => {
+    expect(Object.keys(api).sort()).to.deep.equal(NAMES)
+  })
+
+  it('is what a program gets that imports it by its name', async () => {
+    expect(await import('it-tcp')).to.equal(api)
+  })
+})
