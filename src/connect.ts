@@ -1,6 +1,6 @@
 // Dialling: name resolution, attempts, timeout, signal, and a connection that lasts as long as a function.
 
-import { lookup } from 'node:dns/promises'
+import { lookup as dnsLookup } from 'node:dns/promises'
 import { setMaxListeners } from 'node:events'
 import { isIP, type NetConnectOpts, Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
@@ -164,18 +164,10 @@ export async function withConnection<A extends SocketAddress, T>(
   }
 }
 
-/** What `dial` needs from outside of this process; tests bring their own. */
-export interface Network {
-  /** Every address of a host name, in the order in which the resolver would have them tried. */
-  lookup(host: string): Promise<{ address: string; family: number }[]>
-  /** Milliseconds that an attempt is ahead of the next. */
-  readonly attemptDelay: number
-}
+/** Every address of a host name, in the order in which the resolver would have them tried. */
+export type Lookup = (host: string) => Promise<{ address: string; family: number }[]>
 
-const NETWORK: Network = {
-  lookup: (host) => lookup(host, { all: true, order: 'verbatim' }),
-  attemptDelay: ATTEMPT_DELAY
-}
+const systemLookup: Lookup = (host) => dnsLookup(host, { all: true, order: 'verbatim' })
 
 /** {@link ConnectSocketOptions} with the default filled in. */
 export interface DialLimits {
@@ -188,7 +180,7 @@ export async function dial(
   { target, bind }: WhereToConnect<SocketAddress>,
   { timeout, signal }: DialLimits,
   createSocket: () => Socket,
-  network: Network = NETWORK
+  lookup: Lookup = systemLookup
 ): Promise<Socket> {
   signal?.throwIfAborted()
   const ended = new AbortController()
@@ -196,13 +188,13 @@ export async function dial(
   const stopTimer = after(timeout, () => ended.abort(TIMED_OUT))
   const unhook = onceAborted(signal, (reason) => ended.abort(reason))
   try {
-    const endpoints = isUnix(target) ? [{ path: target.path }] : await resolve(target, bind, network, ended.signal)
+    const endpoints = isUnix(target) ? [{ path: target.path }] : await resolve(target, bind, lookup, ended.signal)
     const attempts = endpoints.map((endpoint) => (isLost: AbortSignal) => {
       return attempt(endpoint, createSocket, isLost, (error) => {
         lastFailure = error
       })
     })
-    const outcome = await race(attempts, network.attemptDelay, ended.signal)
+    const outcome = await race(attempts, ended.signal)
     if (outcome instanceof Socket) return outcome
     throw attemptsFailed(target, endpoints, outcome)
   } catch (error) {
@@ -221,13 +213,13 @@ const TIMED_OUT = Symbol('timed out')
 type Endpoint = { path: string } | { host: string; port: number; localAddress?: string; localPort?: number }
 
 /** The addresses of `target`, those of IPv6 and IPv4 taking turns (RFC 8305, section 4). */
-async function resolve(target: HostAndPort | InetAddress, bind: BindOptions, network: Network, signal: AbortSignal): Promise<Endpoint[]> {
+async function resolve(target: HostAndPort | InetAddress, bind: BindOptions, lookup: Lookup, signal: AbortSignal): Promise<Endpoint[]> {
   const host = 'host' in target ? target.host : target.address
   const family = isIP(host)
   let found = [{ address: host, family }]
   if (family === 0) {
     try {
-      found = await raceSignal(network.lookup(host), signal)
+      found = await raceSignal(lookup(host), signal)
     } catch (error) {
       signal.throwIfAborted()
       throw new ConnectError(target, error)
@@ -246,11 +238,7 @@ async function resolve(target: HostAndPort | InetAddress, bind: BindOptions, net
  * Runs the attempts as RFC 8305 (section 5) says: the next one starts when the latest has failed, or has had its head start. Resolves
  * with the first socket, the other attempts given up, or with the error of every attempt; rejects if `signal` aborts.
  */
-function race(
-  attempts: readonly ((isLost: AbortSignal) => Promise<Socket>)[],
-  attemptDelay: number,
-  signal: AbortSignal
-): Promise<Socket | Error[]> {
+function race(attempts: readonly ((isLost: AbortSignal) => Promise<Socket>)[], signal: AbortSignal): Promise<Socket | Error[]> {
   const lost = new AbortController()
   // One listener for each attempt that is under way: a name may have any number of addresses.
   setMaxListeners(0, lost.signal)
@@ -271,7 +259,7 @@ function race(
       const index = ++latest
       const start = attempts[index]
       if (start === undefined) return
-      if (index + 1 < attempts.length) headStart = setTimeout(startNext, attemptDelay)
+      if (index + 1 < attempts.length) headStart = setTimeout(startNext, ATTEMPT_DELAY)
       start(lost.signal).then(
         (socket) => {
           // Two can connect before either is told.

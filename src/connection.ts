@@ -9,7 +9,7 @@ import { type ConnectionSettings, checkDelay, checkOptions, DEFAULT_FORCE_AFTER 
 import { ByteReader, type Reader } from './reader.ts'
 import { ByteSocket, type SocketEvents } from './socket.ts'
 import { StallLimit } from './stall-limit.ts'
-import { ByteWriter, type Chunk, type Writer, type WriterOwner } from './writer.ts'
+import { ByteWriter, type Chunk, createWriter, type Writer, type WriterOwner } from './writer.ts'
 
 /** The options of `connection.close()`. */
 export interface CloseOptions {
@@ -101,7 +101,8 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
   readonly writer: Writer
   readonly #writer: ByteWriter
   readonly #socket: ByteSocket
-  readonly #init: ConnectionInit<A>
+  /** What made it, for whoever that was. */
+  readonly init: ConnectionInit<A>
   #state: State = 'open'
   // What ended the connection, if it was not an orderly close.
   #reason: unknown
@@ -114,11 +115,11 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
   #reset: ConnectionResetError | undefined
 
   constructor(socket: Socket, settings: ConnectionSettings, init: ConnectionInit<A>) {
-    this.#init = init
+    this.init = init
     this.#socket = new ByteSocket(socket, this)
     this.reader = new ByteReader(settings.readerBufferSize, this.#socket)
     this.#writer = new ByteWriter(this.#socket, this, settings.bufferAgeLimit)
-    this.writer = this.#writer as unknown as Writer
+    this.writer = createWriter(this.#writer)
     if (settings.idleTimeout !== Number.POSITIVE_INFINITY) this.#limitIdleness(settings.idleTimeout)
     this.#socket.resume()
   }
@@ -128,11 +129,11 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
   }
 
   get remoteAddress(): A {
-    return this.#init.remoteAddress
+    return this.init.remoteAddress
   }
 
   get localAddress(): A {
-    return this.#init.localAddress
+    return this.init.localAddress
   }
 
   get source(): Reader {
@@ -171,10 +172,12 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
     } catch (error) {
       return Promise.reject(error)
     }
-    this.#closing ??= this.#close()
-    // Whoever closes and does not wait is not told what was lost.
-    this.#closing.catch(ignore)
-    this.#forceAfter(options.forceAfter ?? DEFAULT_FORCE_AFTER)
+    this.startClosing(options.forceAfter ?? DEFAULT_FORCE_AFTER)
+    if (this.#closing === undefined) {
+      this.#closing = this.#close()
+      // Whoever closes and does not wait is not told what was lost.
+      this.#closing.catch(ignore)
+    }
     return this.#closing
   }
 
@@ -182,13 +185,13 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
     if (this.#state === 'ended' || this.#state === 'closed') return
     const error = this.#closedError('The connection was aborted', reason)
     this.#end(reason ?? error)
-    this.reader.close(error)
+    this.reader.close(() => error)
     this.#writer.fail(error)
     this.#socket.reset()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const isQuiet = this.#init.isAccepted || this.reader.hasTold || this.#writer.hasTold
+    const isQuiet = this.init.isAccepted || this.reader.hasTold || this.#writer.hasTold
     try {
       await this.close()
     } catch (error) {
@@ -219,7 +222,7 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
       // Somebody destroyed the socket itself.
       const error = this.#closedError('The socket was destroyed')
       this.#end(error)
-      this.reader.close(error)
+      this.reader.close(() => error)
       this.#writer.fail(error)
     }
     this.#state = 'closed'
@@ -228,7 +231,7 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
     this.reader.released()
     this.#controller?.abort(this.#closeReason)
     this.#closed?.resolve()
-    this.#init.onClosed?.(this)
+    this.init.onClosed?.(this)
   }
 
   // What the writer tells ---------------------------------------------------------------------------------------------
@@ -260,16 +263,26 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
 
   // -------------------------------------------------------------------------------------------------------------------
 
-  async #close(): Promise<void> {
+  /** Starts what `close()` waits for. */
+  startClosing(forceAfter: number): void {
     if (this.#state === 'open') this.#state = 'closing'
-    const error = this.#closedError('The connection is closed')
-    this.reader.close(error)
+    this.reader.close(this.#useAfterClose)
     this.#writer.finish()
-    this.#writer.forget(error)
-    // A write has failed before: there is nothing left to wait for.
-    if (this.#writer.isFailed) this.#socket.destroy()
+    if (this.#writer.isFailed) {
+      this.#writer.forget(this.#useAfterClose())
+      // A write has failed before: there is nothing left to wait for.
+      this.#socket.destroy()
+    }
+    this.#forceAfter(forceAfter)
+  }
+
+  async #close(): Promise<void> {
     if (this.#state !== 'closed') await this.closed
     if (this.#writer.lost !== undefined) throw this.#writer.lost
+  }
+
+  get #useAfterClose(): () => Error {
+    return () => this.#closedError('The connection is closed')
   }
 
   // Aborts after `delay`, unless all is with the operating system by then. The earliest of several calls counts.

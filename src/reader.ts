@@ -1,8 +1,8 @@
 // Bytes in: one position, many ways to read from it.
 
 import { inspect } from 'node:util'
-import { fromString } from 'uint8arrays/from-string'
-import { toString } from 'uint8arrays/to-string'
+import { fromString as encode } from 'uint8arrays/from-string'
+import { toString as decode } from 'uint8arrays/to-string'
 import { onceAborted } from './abort.ts'
 import { ChunkQueue } from './chunk-queue.ts'
 import { Deferred } from './deferred.ts'
@@ -137,7 +137,7 @@ export class ByteReader implements Reader {
   #isReleased = false
   #hasTold = false
   #brokenBy: Error | undefined
-  #closedBy: Error | undefined
+  #closedBy: (() => Error) | undefined
   #ended: Deferred | undefined
 
   constructor(bufferSize: number, resume: Resumable) {
@@ -187,7 +187,7 @@ export class ByteReader implements Reader {
       checkLimited(options)
     })
     if (invalid !== undefined) return invalid
-    const wanted = typeof delimiter === 'string' ? fromString(delimiter) : delimiter
+    const wanted = typeof delimiter === 'string' ? encode(delimiter) : delimiter
     const search = new Search(wanted, options.maxLength ?? DEFAULT_MAX_LENGTH)
     return this.#start<Bytes | null>('attempt', options, () => this.#takeUntil(search), Number.POSITIVE_INFINITY)
   }
@@ -295,12 +295,15 @@ export class ByteReader implements Reader {
     this.#over()
   }
 
-  /** Notes the end by one's own hand: what is buffered or arrives later is thrown away. */
-  close(error: Error): void {
+  /**
+   * Notes the end by one's own hand: what is buffered or arrives later is thrown away. The error for those who read on is made when
+   * there is one who does.
+   */
+  close(error: () => Error): void {
     if (this.#closedBy !== undefined) return
     this.#closedBy = error
     this.#queue.clear()
-    this.#settle()?.reject(error)
+    if (this.#pending !== undefined) this.#settle()?.reject(error())
     // Go on reading, so that the peer's FIN is seen behind whatever is in front of it.
     this.#resumeIfRoom()
   }
@@ -353,7 +356,7 @@ export class ByteReader implements Reader {
   }
 
   #attempt<T>(attempt: Attempt<T>): T | typeof WAIT {
-    if (this.#closedBy !== undefined) throw this.#closedBy
+    if (this.#closedBy !== undefined) throw this.#closedBy()
     const result = attempt(this)
     if (result === WAIT && this.#brokenBy !== undefined) {
       this.#hasTold = true
@@ -458,11 +461,11 @@ export class ByteReader implements Reader {
     if (length > search.maxLength) throw this.#notFound(search)
     const line = this.#queue.take(length)
     this.#queue.skip(Math.min(found === -1 ? end : end + 1, available) - length)
-    return toString(line)
+    return decode(line)
   }
 
   #notFound(search: Search): Error {
-    const wanted = inspect(toString(search.wanted))
+    const wanted = inspect(decode(search.wanted))
     return this.#error(DelimiterNotFoundError, `Cannot find ${wanted} within ${search.maxLength} bytes`)
   }
 

@@ -201,7 +201,6 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
   readonly #policy: HandlerErrorPolicy<never>
   readonly #onClosed = (connection: ByteConnection<SocketAddress>): void => this.#connectionClosed(connection as ByteConnection<A>)
   readonly #connections = new Set<ByteConnection<A>>()
-  readonly #cutOff = new WeakSet<ByteConnection<A>>()
   readonly #waiters: Waiter<A>[] = []
   readonly #closeFinished = new Deferred()
   readonly #finished = new Deferred()
@@ -419,6 +418,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
       if (!holds) throw new Error(`Invariant of the server on ${formatAddress(this.address)} broken: ${what}`)
     }
     check(this.#slots >= this.#connections.size, `${this.#slots} slots for ${this.#connections.size} open connections`)
+    check(this.#slots >= 0, `${this.#slots} slots`)
     check(this.#handlers <= this.#slots, `${this.#handlers} handlers in ${this.#slots} slots`)
     check(this.#handler === undefined || this.#waiters.length === 0, 'a consumer waits beside the handler')
     check(!this.#isClosed || this.#waiters.length === 0, 'a consumer waits for a closed server')
@@ -512,7 +512,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
       socket.setNoDelay(true)
       if (keepAlive !== false) socket.setKeepAlive(true, keepAlive)
     }
-    return new ByteConnection<A>(socket, this.#settings, new Admission(remoteAddress as A, localAddress as A, this.#onClosed))
+    return new ByteConnection<A>(socket, this.#settings, new Slot(remoteAddress as A, localAddress as A, this.#onClosed))
   }
 
   #checkSoon(): void {
@@ -577,41 +577,47 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
 
   #connectionClosed(connection: ByteConnection<A>): void {
     this.#connections.delete(connection)
-    if (this.#handler === undefined) this.#freeSlot()
+    const slot = connection.init as Slot<A>
+    if (!slot.isHandled) this.#settle(slot)
+  }
+
+  async #serve(connection: ByteConnection<A>, handler: Handler<never>): Promise<void> {
+    const slot = connection.init as Slot<A>
+    slot.isHandled = true
+    this.#handlers++
+    try {
+      await handler(connection as never)
+    } catch (error) {
+      slot.failure = { error }
+      if (this.#policy === 'raise' && !isExcused(error, connection, slot)) this.#raise(error)
+    }
+    slot.isHandled = false
+    this.#handlers--
+    // What a client does not take after its handler ended well is not the handler's error.
+    if (this.#connections.has(connection)) connection.startClosing(DEFAULT_FORCE_AFTER)
+    else this.#settle(slot)
+  }
+
+  // The descriptor is closed, and the handler has ended: what is left is the policy for its error.
+  #settle(slot: Slot<A>): void {
+    if (slot.failure !== undefined && typeof this.#policy === 'function') void this.#report(this.#policy, slot, slot.failure.error)
+    else this.#freeSlot()
+  }
+
+  async #report(policy: (address: never, error: unknown) => unknown, slot: Slot<A>, error: unknown): Promise<void> {
+    try {
+      await policy(slot.remoteAddress as never, error)
+    } catch (raised) {
+      this.#raise(raised)
+    }
+    this.#freeSlot()
   }
 
   #freeSlot(): void {
     this.#slots--
     if (this.#slots === 0) this.#emptied?.resolve()
     this.#adjust()
-  }
-
-  async #serve(connection: ByteConnection<A>, handler: Handler<never>): Promise<void> {
-    this.#handlers++
-    let failure: { readonly error: unknown } | undefined
-    try {
-      await handler(connection as never)
-    } catch (error) {
-      failure = { error }
-      if (this.#policy === 'raise' && !this.#isExcused(error, connection)) this.#raise(error)
-    }
-    try {
-      await connection.close()
-    } catch {
-      // What a client did not take after its handler ended well is not the handler's error.
-    }
-    if (failure !== undefined && typeof this.#policy === 'function') await this.#report(this.#policy, connection, failure.error)
-    this.#handlers--
-    this.#freeSlot()
     this.#finishIfDone()
-  }
-
-  async #report(policy: (address: never, error: unknown) => unknown, connection: ByteConnection<A>, error: unknown): Promise<void> {
-    try {
-      await policy(connection.remoteAddress as never, error)
-    } catch (raised) {
-      this.#raise(raised)
-    }
   }
 
   #raise(error: unknown): void {
@@ -625,16 +631,6 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     // Not awaited: it resolves when the socket is closed, and never rejects.
     void this.close()
     this.#finished.reject(error)
-  }
-
-  // Whether the client, or this server's own closing of the connection, is what made the handler fail.
-  #isExcused(error: unknown, connection: ByteConnection<A>): boolean {
-    for (const one of causes(error)) {
-      if (!connection.isOrigin(one)) continue
-      if (PEER_ERRORS.some((Class) => one instanceof Class)) return true
-      if (this.#cutOff.has(connection) && one instanceof ConnectionClosedError) return true
-    }
-    return false
   }
 
   // Shutdown ----------------------------------------------------------------------------------------------------------
@@ -659,7 +655,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
   }
 
   #cut(connection: ByteConnection<A>): void {
-    this.#cutOff.add(connection)
+    ;(connection.init as Slot<A>).isCutOff = true
     connection.abort()
   }
 
@@ -688,7 +684,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
   }
 
   #finishIfDone(): void {
-    if (this.#isListening || this.#handlers > 0) return
+    if (this.#isListening || (this.#handler !== undefined && this.#slots > 0)) return
     clearTimeout(this.#force)
     if (!this.#isRaised) this.#finished.resolve()
   }
@@ -703,18 +699,33 @@ export type UnixServer = Server<UnixAddress, string>
 
 const UNNAMED: UnixAddress = Object.freeze({ family: 'unix', path: '' })
 
-/** What an accepted connection starts with. A class, since an object spread for each would cost more. */
-class Admission<A extends SocketAddress> implements ConnectionInit<A> {
+/** What an accepted connection starts with, and what its server keeps of it. */
+class Slot<A extends SocketAddress> implements ConnectionInit<A> {
   readonly remoteAddress: A
   readonly localAddress: A
   readonly isAccepted = true
   readonly onClosed: (connection: ByteConnection<SocketAddress>) => void
+  /** Whether a handler is at work on it. */
+  isHandled = false
+  /** Whether the server aborted it. */
+  isCutOff = false
+  failure: { readonly error: unknown } | undefined
 
   constructor(remoteAddress: A, localAddress: A, onClosed: (connection: ByteConnection<SocketAddress>) => void) {
     this.remoteAddress = remoteAddress
     this.localAddress = localAddress
     this.onClosed = onClosed
   }
+}
+
+// Whether the client, or the server's own closing of the connection, is what made its handler fail.
+function isExcused(error: unknown, connection: ByteConnection<SocketAddress>, slot: Slot<SocketAddress>): boolean {
+  for (const one of causes(error)) {
+    if (!connection.isOrigin(one)) continue
+    if (PEER_ERRORS.some((Class) => one instanceof Class)) return true
+    if (slot.isCutOff && one instanceof ConnectionClosedError) return true
+  }
+  return false
 }
 
 function isWildcard(address: InetAddress): boolean {

@@ -6,6 +6,7 @@
 // the instance, and leave through _write(), _writev() and _final().
 
 import { type OnReadOpts, Socket } from 'node:net'
+import { currentTurn } from './turn.ts'
 
 /** What the owner of a {@link ByteSocket} is told. Every call comes from the event loop, none from inside a method called. */
 export interface SocketEvents {
@@ -65,7 +66,7 @@ interface SocketInternals {
 
 const OWNER = Symbol('it-tcp.owner')
 
-const isPlainNode = process.versions['bun'] === undefined && process.versions['deno'] === undefined
+const isPlainNode = process.versions.bun === undefined && process.versions.deno === undefined
 
 // All connections read into this buffer, one after the other: Node.js would otherwise allocate 64 KiB for every read. The
 // static buffer of `onread` is documented for net.connect(); that the constructor takes it for an accepted handle too is
@@ -73,7 +74,7 @@ const isPlainNode = process.versions['bun'] === undefined && process.versions['d
 const READ_SIZE = 65_536
 const readBuffer = new Uint8Array(READ_SIZE)
 const onread: OnReadOpts | undefined =
-  isPlainNode && process.env['IT_TCP_READ'] !== 'push'
+  isPlainNode && process.env.IT_TCP_READ !== 'push'
     ? {
         buffer: readBuffer,
         callback(this: unknown, length: number): boolean {
@@ -82,10 +83,10 @@ const onread: OnReadOpts | undefined =
       }
     : undefined
 
-// libuv before 1.52 reports data and a RST that arrive before one poll as an end (libuv/libuv#4997). Reading once more
-// tells the truth.
-const [uvMajor = 0, uvMinor = 0] = (process.versions['uv'] ?? '').split('.').map(Number)
-const believesFirstEnd = !isPlainNode || uvMajor > 1 || uvMinor >= 52
+// libuv before 1.52 reports data and a RST that arrive before one poll as data and an end (libuv/libuv#4997). An end in the turn
+// of the last data may be such a one: reading once more tells the truth.
+const [uvMajor = 0, uvMinor = 0] = (process.versions.uv ?? '').split('.').map(Number)
+const mayMistakeReset = isPlainNode && uvMajor === 1 && uvMinor < 52
 
 /** A socket that is not connected yet, for a {@link ByteSocket} to take over once it is. */
 export function createDialSocket(): Socket {
@@ -114,6 +115,7 @@ export class ByteSocket {
   readonly socket: Socket
   readonly #events: SocketEvents
   #endsSeen = 0
+  #lastReceived = 0
   #isDestroyed = false
   #isShuttingDown = false
   #wantsReset = false
@@ -200,6 +202,7 @@ export class ByteSocket {
   }
 
   received(bytes: Uint8Array, length: number, lent: boolean): boolean {
+    if (mayMistakeReset) this.#lastReceived = currentTurn()
     return !this.#isDestroyed && this.#events.received(bytes, length, lent)
   }
 
@@ -210,7 +213,7 @@ export class ByteSocket {
       this.#break(this.#writeError)
       return
     }
-    if (this.#endsSeen === 1 && !believesFirstEnd) {
+    if (mayMistakeReset && this.#endsSeen === 1 && this.#lastReceived === currentTurn()) {
       // libuv stops reading at an end, and Node.js does not know it: only the handle itself can be started again.
       const handle = (this.socket as unknown as SocketInternals)._handle
       if (handle?.readStart?.() === 0) return

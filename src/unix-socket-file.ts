@@ -19,6 +19,9 @@ interface Found extends Identity {
   readonly ctimeNs: bigint
 }
 
+// All of sun_path. Bun takes one byte less, so that it does not see the locks of the others.
+const LOCK_NAME_LENGTH = process.versions.bun === undefined ? 108 : 107
+
 // A lock is held for some milliseconds; whoever holds it longer is not one of us.
 const LOCK_RETRY = 5
 const LOCK_RETRIES = 1000
@@ -218,7 +221,7 @@ async function lock(path: string, found: Identity): Promise<(() => Promise<void>
  * Servers in containers with networks of their own do not see each other's.
  */
 async function lockByName(found: Identity): Promise<(() => Promise<void>) | undefined> {
-  const name = `\0it-tcp takes over ${found.dev}:${found.ino} `.padEnd(108, '.')
+  const name = `\0it-tcp takes over ${found.dev}:${found.ino} `.padEnd(LOCK_NAME_LENGTH, '.')
   const server = net.createServer((socket) => socket.destroy())
   try {
     await new Promise<void>((resolve, reject) => {

@@ -5,9 +5,10 @@ import { isUint8ArrayList, type Uint8ArrayList } from 'uint8arraylist'
 import { Deferred } from './deferred.ts'
 import { BufferAgeLimitError, BusyError, ConnectionClosedError, withOrigin } from './errors.ts'
 import { checkDuration } from './options.ts'
-import { Pump, type PumpEnd } from './pump.ts'
+import { Pump, type PumpEnd, type PumpTarget } from './pump.ts'
 import type { ByteSocket, WriteEncoding, WriteEntry } from './socket.ts'
 import { StallLimit } from './stall-limit.ts'
+import { currentTurn } from './turn.ts'
 
 /** What a writer and its sink take. */
 export type Chunk = Uint8Array | Uint8ArrayList
@@ -63,24 +64,6 @@ export interface Writer {
 /** Bytes handed over in one system call at most, and bytes that a sink lets wait: enough to keep the kernel busy, and a bound. */
 const GATHER_SIZE = 524_288
 
-// Turns of the event loop, counted only while somebody writes. One immediate serves all connections: a callback for each
-// connection would cost more than what it saves.
-let turn = 1
-let isTurnEndAwaited = false
-
-function currentTurn(): number {
-  if (!isTurnEndAwaited) {
-    isTurnEndAwaited = true
-    setImmediate(endTurn)
-  }
-  return turn
-}
-
-function endTurn(): void {
-  isTurnEndAwaited = false
-  turn++
-}
-
 /** What the writer needs of its connection. */
 export interface WriterOwner {
   /** Whether closing the descriptor would do instead of FIN, since the peer has ended too. */
@@ -107,18 +90,8 @@ interface Flush {
   readonly deferred: Deferred
 }
 
-/** A function with a prototype of its own: what lets the writer be called. */
-class Callable {
-  constructor() {
-    const self = (source: unknown): unknown => (self as unknown as { sink(source: unknown): unknown }).sink(source)
-    // biome-ignore lint/correctness/noConstructorReturn: the function is the object
-    return Object.setPrototypeOf(self, new.target.prototype)
-  }
-}
-Object.setPrototypeOf(Callable.prototype, Function.prototype)
-
-/** The writer of a connection. */
-export class ByteWriter extends Callable {
+/** The sending side of a connection: what its {@link Writer} does. */
+export class ByteWriter implements PumpTarget {
   readonly #socket: ByteSocket
   readonly #owner: WriterOwner
   #state: State = 'open'
@@ -140,7 +113,6 @@ export class ByteWriter extends Callable {
   #age: StallLimit | undefined
 
   constructor(socket: ByteSocket, owner: WriterOwner, bufferAgeLimit: number) {
-    super()
     this.#socket = socket
     this.#owner = owner
     this.#bufferAgeLimit = bufferAgeLimit
@@ -257,7 +229,7 @@ export class ByteWriter extends Callable {
 
   /** After a failure: what later calls are told from now on, since the connection was closed too. */
   forget(error: Error): void {
-    if (this.isFailed) this.#state = { error }
+    if (typeof this.#state === 'object') this.#state = { error }
   }
 
   get isFailed(): boolean {
@@ -302,7 +274,8 @@ export class ByteWriter extends Callable {
 
   #put(chunk: Uint8Array | string, encoding: WriteEncoding, byteLength: number): void {
     this.#accepted += byteLength
-    if (this.#sendingBytes === 0 && this.#queue.length === 0 && this.#lastTurn !== currentTurn()) {
+    const turn = currentTurn()
+    if (this.#sendingBytes === 0 && this.#queue.length === 0 && this.#lastTurn !== turn) {
       this.#lastTurn = turn
       this.#sendingBytes = byteLength
       this.#isFlushing = true
@@ -421,6 +394,52 @@ export class ByteWriter extends Callable {
     const message = `The peer took none of ${this.bytesPending} bytes for ${this.#bufferAgeLimit} ms`
     this.#owner.breakOff(withOrigin(new BufferAgeLimitError(message), this.#socket))
   }
+}
+
+const SIDE = Symbol('it-tcp.side')
+
+interface Facade extends Writer {
+  [SIDE]: ByteWriter
+}
+
+// The writer is a function, and a function with the state of a connection in it would be slow to make and to use.
+const facade = {
+  get bytesWritten(): number {
+    return this[SIDE].bytesWritten
+  },
+  get bytesPending(): number {
+    return this[SIDE].bytesPending
+  },
+  get isClosed(): boolean {
+    return this[SIDE].isClosed
+  },
+  get bufferAgeLimit(): number {
+    return this[SIDE].bufferAgeLimit
+  },
+  set bufferAgeLimit(limit: number) {
+    this[SIDE].bufferAgeLimit = limit
+  },
+  write(data: Chunk | string): void {
+    this[SIDE].write(data)
+  },
+  writeAll(source: AsyncIterable<Chunk> | Iterable<Chunk>): Promise<void> {
+    return this[SIDE].writeAll(source)
+  },
+  flushed(): Promise<void> {
+    return this[SIDE].flushed()
+  },
+  close(): Promise<void> {
+    return this[SIDE].close()
+  }
+} as Facade
+Object.setPrototypeOf(facade, Function.prototype)
+
+/** The writer that users get. */
+export function createWriter(side: ByteWriter): Writer {
+  const writer = ((source) => side.sink(source)) as Facade
+  Object.setPrototypeOf(writer, facade)
+  writer[SIDE] = side
+  return writer
 }
 
 function isBuffer(entry: Entry): boolean {

@@ -86,6 +86,14 @@ describe('the house', () => {
     expect(files.filter((file) => basename(file) !== 'house.spec.ts' && marks.test(read(file)))).to.deep.equal([])
   })
 
+  // Where a registry lacks a package for some other platform, npm leaves it out of the file without a word, and `npm ci`
+  // refuses the file everywhere.
+  it('has a lock file that knows the packages of every platform', () => {
+    const { packages } = JSON.parse(read('package-lock.json')) as { packages: Record<string, { optionalDependencies?: object }> }
+    const wanted = Object.values(packages).flatMap(({ optionalDependencies = {} }) => Object.keys(optionalDependencies))
+    expect(wanted.filter((name) => packages[`node_modules/${name}`] === undefined)).to.deep.equal([])
+  })
+
   it('names no registry and no path of the machine it was written on', () => {
     const marks = [/\bregistry\.[a-z]/, new RegExp(`(?<![\\w.~])${ROOT.replaceAll(/\W/g, '\\$&')}\\b`)]
     const top = readdirSync(ROOT, { withFileTypes: true }).filter((entry) => entry.isFile() && !entry.name.endsWith('.log'))

@@ -75,7 +75,7 @@ export async function closedPort(): Promise<number> {
 /** Everything that comes until the peer's FIN; rejects on a reset. The socket stays open for writing. */
 export async function readToEnd(socket: Socket): Promise<Buffer> {
   const chunks: Buffer[] = []
-  socket.on('data', (chunk: Buffer) => chunks.push(chunk))
+  socket.on('data', (chunk: Buffer) => chunks.push(chunk)).resume()
   await once(socket, 'end')
   return Buffer.concat(chunks)
 }

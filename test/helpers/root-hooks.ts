@@ -1,12 +1,19 @@
 // Hooks around the whole run: something that is still open after the last test would keep the process alive for ever.
 
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+
 const GRACE = 5_000
 
 export const mochaHooks = {
-  beforeAll(): void {
-    // The first signal handler opens two descriptors for good; here, so that no test is blamed for them.
+  async beforeAll(): Promise<void> {
+    // The first signal handler and the first listener open descriptors that stay; here, so that no test is blamed for them.
     const nothing = (): void => {}
     process.on('SIGUSR2', nothing).off('SIGUSR2', nothing)
+    const server = createServer().listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    server.close()
+    await once(server, 'close')
   },
 
   afterAll(): void {
