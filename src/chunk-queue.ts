@@ -1,13 +1,21 @@
 // A first-in-first-out queue of bytes in chunks.
 
+import { isAscii } from 'node:buffer'
 import { concat } from 'uint8arrays/concat'
+
+const CARRIAGE_RETURN = 0x0d
 
 /** Bytes in chunks, in order, with searching and taking across chunk boundaries. Nothing is copied unless it has to be joined. */
 export class ChunkQueue {
   #chunks: Uint8Array<ArrayBuffer>[] = []
   // Chunks before this index are taken. Shifting an array of thousands for each would be quadratic.
   #head = 0
+  // Bytes taken of the first chunk.
+  #offset = 0
   #byteLength = 0
+  // The whole lines in the rest of the first chunk, from `#line` on; empty if it has not been split.
+  #lines: string[] = []
+  #line = 0
 
   get byteLength(): number {
     return this.#byteLength
@@ -18,26 +26,28 @@ export class ChunkQueue {
     this.#byteLength += chunk.byteLength
   }
 
-  /** The first chunk as it arrived; undefined if there is none. */
+  /** What is left of the first chunk; undefined if there is none. */
   shift(): Uint8Array<ArrayBuffer> | undefined {
     const chunk = this.#chunks[this.#head]
     if (chunk === undefined) return undefined
+    const rest = this.#offset === 0 ? chunk : chunk.subarray(this.#offset)
     this.#drop()
-    this.#byteLength -= chunk.byteLength
-    return chunk
+    this.#byteLength -= rest.byteLength
+    return rest
   }
 
   /** The next `length` bytes, of which there must be as many, in one piece. */
   take(length: number): Uint8Array<ArrayBuffer> {
     const first = this.#chunks[this.#head]
-    if (first !== undefined && first.byteLength >= length) {
+    if (first !== undefined && first.byteLength - this.#offset >= length) {
+      const whole = first.byteLength === length ? first : first.subarray(this.#offset, this.#offset + length)
       this.skip(length)
-      return first.byteLength === length ? first : first.subarray(0, length)
+      return whole
     }
     const parts: Uint8Array[] = []
     for (let left = length; left > 0; ) {
       const chunk = this.#chunks[this.#head] as Uint8Array
-      const part = chunk.byteLength <= left ? chunk : chunk.subarray(0, left)
+      const part = chunk.subarray(this.#offset, this.#offset + left)
       parts.push(part)
       this.skip(part.byteLength)
       left -= part.byteLength
@@ -45,14 +55,43 @@ export class ChunkQueue {
     return concat(parts, length)
   }
 
+  /**
+   * The next line, without its end, if that can be had cheaply: the rest of the first chunk is split at once where it is ASCII. Undefined
+   * otherwise, also if the line does not end in this chunk or is longer than `maxLength`.
+   */
+  shiftLine(maxLength: number): string | undefined {
+    if (this.#line === this.#lines.length && !this.#splitLines()) return undefined
+    const line = this.#lines[this.#line] as string
+    const length = line.charCodeAt(line.length - 1) === CARRIAGE_RETURN ? line.length - 1 : line.length
+    if (length > maxLength) return undefined
+    this.#line++
+    this.#byteLength -= line.length + 1
+    this.#offset += line.length + 1
+    if (this.#offset === (this.#chunks[this.#head] as Uint8Array).byteLength) this.#drop()
+    return length === line.length ? line : line.slice(0, length)
+  }
+
+  #splitLines(): boolean {
+    const chunk = this.#chunks[this.#head]
+    if (chunk === undefined) return false
+    const end = chunk.lastIndexOf(0x0a)
+    if (end < this.#offset) return false
+    const whole = Buffer.from(chunk.buffer, chunk.byteOffset + this.#offset, end - this.#offset)
+    if (!isAscii(whole)) return false
+    this.#lines = whole.toString('latin1').split('\n')
+    this.#line = 0
+    return true
+  }
+
   /** Copies the next bytes into `target`, as many as fit and are there, without taking them; returns how many. */
   copyTo(target: Uint8Array): number {
     let filled = 0
     for (let i = this.#head; i < this.#chunks.length && filled < target.byteLength; i++) {
       const chunk = this.#chunks[i] as Uint8Array
-      const part = chunk.byteLength <= target.byteLength - filled ? chunk : chunk.subarray(0, target.byteLength - filled)
-      target.set(part, filled)
-      filled += part.byteLength
+      const from = i === this.#head ? this.#offset : 0
+      const wanted = Math.min(chunk.byteLength - from, target.byteLength - filled)
+      target.set(wanted === chunk.byteLength ? chunk : chunk.subarray(from, from + wanted), filled)
+      filled += wanted
     }
     return filled
   }
@@ -60,32 +99,28 @@ export class ChunkQueue {
   /** Takes the next `length` bytes, of which there must be as many, and throws them away. */
   skip(length: number): void {
     this.#byteLength -= length
+    this.#forgetLines()
     while (length > 0) {
-      const chunk = this.#chunks[this.#head] as Uint8Array<ArrayBuffer>
-      if (chunk.byteLength > length) {
-        this.#chunks[this.#head] = chunk.subarray(length)
+      const left = (this.#chunks[this.#head] as Uint8Array).byteLength - this.#offset
+      if (left > length) {
+        this.#offset += length
         return
       }
-      length -= chunk.byteLength
+      length -= left
       this.#drop()
     }
   }
 
   /** The byte at `index`, which must be there. */
   at(index: number): number {
-    let i = this.#chunks.length
-    let start = this.#byteLength
-    do start -= (this.#chunks[--i] as Uint8Array).byteLength
-    while (start > index)
+    const [i, start] = this.#locate(index)
     return (this.#chunks[i] as Uint8Array)[index - start] as number
   }
 
   /** Where `wanted` first begins at `from` or after, or -1. */
   indexOf(wanted: Uint8Array, from: number): number {
-    // The chunk with `from` is looked for from the end: a caller who waits for a delimiter has searched all but the last.
-    let i = this.#chunks.length
-    let start = this.#byteLength
-    while (start > from && i > this.#head) start -= (this.#chunks[--i] as Uint8Array).byteLength
+    if (from >= this.#byteLength) return -1
+    let [i, start] = this.#locate(from)
     for (; i < this.#chunks.length; i++) {
       const chunk = this.#chunks[i] as Uint8Array
       const found = indexIn(chunk, wanted, Math.max(0, from - start))
@@ -117,10 +152,30 @@ export class ChunkQueue {
   clear(): void {
     this.#chunks = []
     this.#head = 0
+    this.#offset = 0
     this.#byteLength = 0
+    this.#forgetLines()
+  }
+
+  // The chunk that has the byte at `index`, and where it begins; the first one begins before what is left of it. Looked for from the
+  // end: a caller who waits for a delimiter has searched all but the last.
+  #locate(index: number): [chunk: number, start: number] {
+    let i = this.#chunks.length
+    let start = this.#byteLength
+    do start -= (this.#chunks[--i] as Uint8Array).byteLength
+    while (start > index)
+    return [i, start]
+  }
+
+  #forgetLines(): void {
+    if (this.#lines.length === 0) return
+    this.#lines = []
+    this.#line = 0
   }
 
   #drop(): void {
+    this.#offset = 0
+    this.#forgetLines()
     // The slot is emptied at once, so that a taken chunk is not kept alive by the queue.
     this.#chunks[this.#head++] = undefined as never
     if (this.#head === this.#chunks.length) {

@@ -4,6 +4,7 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'it-stream-types'
 import { formatAddress, type InetAddress, inetAddress, type SocketAddress } from './address.ts'
 import { Deferred } from './deferred.ts'
+import { type ConnectionCloseMessage, type ConnectionOpenMessage, connectionClose, connectionOpen } from './diagnostics.ts'
 import { ConnectionClosedError, ConnectionResetError, describeSystemError, IdleTimeoutError, isFrom, withOrigin } from './errors.ts'
 import { type ConnectionSettings, checkDelay, checkOptions, DEFAULT_FORCE_AFTER } from './options.ts'
 import { ByteReader, type Reader } from './reader.ts'
@@ -113,6 +114,7 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
   #forceAt = Number.POSITIVE_INFINITY
   #idle: StallLimit | undefined
   #reset: ConnectionResetError | undefined
+  #openedAt: number | undefined
 
   constructor(socket: Socket, settings: ConnectionSettings, init: ConnectionInit<A>) {
     this.init = init
@@ -121,6 +123,8 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
     this.#writer = new ByteWriter(this.#socket, this, settings.bufferAgeLimit)
     this.writer = createWriter(this.#writer)
     if (settings.idleTimeout !== Number.POSITIVE_INFINITY) this.#limitIdleness(settings.idleTimeout)
+    if (connectionClose.hasSubscribers) this.#openedAt = performance.now()
+    if (connectionOpen.hasSubscribers) connectionOpen.publish(this.#describe())
     this.#socket.resume()
   }
 
@@ -231,6 +235,7 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
     this.reader.released()
     this.#controller?.abort(this.#closeReason)
     this.#closed?.resolve()
+    if (connectionClose.hasSubscribers) this.#publishClose()
     this.init.onClosed?.(this)
   }
 
@@ -306,6 +311,22 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
     // A longer delay makes setTimeout fire at once.
     const longest = 2 ** 31 - 1
     this.#timer = delay > longest ? setTimeout(() => this.#after(delay - longest, then), longest) : setTimeout(then, delay)
+  }
+
+  #describe(): ConnectionOpenMessage {
+    const { remoteAddress, localAddress, isAccepted } = this.init
+    return { socket: this.socket, remoteAddress, localAddress, isAccepted }
+  }
+
+  #publishClose(): void {
+    const message: ConnectionCloseMessage = {
+      ...this.#describe(),
+      bytesRead: this.reader.bytesRead,
+      bytesWritten: this.#writer.bytesWritten,
+      duration: this.#openedAt === undefined ? undefined : performance.now() - this.#openedAt,
+      reason: this.#closeReason
+    }
+    connectionClose.publish(message)
   }
 
   #limitIdleness(limit: number): void {

@@ -25,6 +25,13 @@ export type { HostAndPort, InetAddress, SocketAddress, UnixAddress } from './add
 export { connect, connectSocket, withConnection } from './connect.ts'
 export type { CloseOptions, Connection } from './connection.ts'
 export { consumerPool } from './consumer-pool.ts'
+export type {
+  ConnectionCloseMessage,
+  ConnectionOpenMessage,
+  ServerDescriptorsExhaustedMessage,
+  ServerHandlerErrorMessage,
+  ServerLimitMessage
+} from './diagnostics.ts'
 export {
   BufferAgeLimitError,
   BusyError,

@@ -105,7 +105,7 @@ export class ListeningSocket<A extends SocketAddress = SocketAddress> {
 
   /** The listening descriptor; -1 if this runtime does not tell, or once closed. */
   get fd(): number {
-    return this.#gate.fd
+    return this.#closed === undefined ? this.#gate.fd : -1
   }
 
   get isOpen(): boolean {
@@ -251,6 +251,8 @@ class UserlandGate implements Gate {
   readonly #backlog: number
   readonly #context = new AsyncResource('TCP_GATE', { requireManualDestroy: true })
   readonly #parked: Accepted[] = []
+  /** Whether clients come as handles, not as sockets. */
+  readonly #hasHandles: boolean
   #isOpen = false
   #delivery: NodeJS.Immediate | undefined
 
@@ -259,7 +261,8 @@ class UserlandGate implements Gate {
     this.#onAccept = options.onAccept
     this.#backlog = options.backlog
     const handle = hasNodeHandles() ? handleOf(server) : undefined
-    if (handle?.onconnection != null) {
+    this.#hasHandles = handle?.onconnection != null
+    if (handle !== undefined && this.#hasHandles) {
       handle.onconnection = (status, client) => {
         if (client === undefined || status !== 0) options.onAcceptError?.(systemError(status, 'accept'))
         else this.#take({ handle: client })
@@ -305,8 +308,8 @@ class UserlandGate implements Gate {
     clearImmediate(this.#delivery)
     const closed = new Deferred()
     this.#server.close(() => closed.resolve())
-    // Where the server counts its connections it waits for them, while the descriptor is closed already.
-    setImmediate(() => closed.resolve())
+    // A server that made the connections itself waits for them, while the descriptor is closed already.
+    if (!this.#hasHandles) setImmediate(() => closed.resolve())
     for (const client of this.#parked.splice(0)) discard(client)
     this.#context.emitDestroy()
     return closed.promise

@@ -176,6 +176,12 @@ export class ByteReader implements Reader {
   }
 
   readExactly(length: number, options?: ReadOptions): Promise<Bytes | null> {
+    // The common case of small records needs no more than this.
+    if (options === undefined && this.#isReady && length > 0 && Number.isInteger(length) && length <= this.#queue.byteLength) {
+      const bytes = this.#queue.take(length)
+      this.#resumeIfRoom()
+      return Promise.resolve(bytes)
+    }
     const invalid = refusal(() => checkCount(ACTION, 'length', length, 0))
     if (invalid !== undefined) return invalid
     return this.#start<Bytes | null>('attempt', options, () => this.#takeExactly(length), length)
@@ -239,7 +245,15 @@ export class ByteReader implements Reader {
 
   /** The next line, for the iterator `owner`. */
   nextLine(owner: object, options: LimitedReadOptions): Promise<IteratorResult<string, undefined>> {
-    const search = new Search(LINE_FEED, options.maxLength ?? DEFAULT_MAX_LENGTH)
+    const maxLength = options.maxLength ?? DEFAULT_MAX_LENGTH
+    if (this.#isReady && options.signal === undefined) {
+      const line = this.#queue.shiftLine(maxLength)
+      if (line !== undefined) {
+        this.#resumeIfRoom()
+        return Promise.resolve({ value: line, done: false })
+      }
+    }
+    const search = new Search(LINE_FEED, maxLength)
     const attempt = (): IteratorResult<string, undefined> | typeof WAIT => {
       const line = this.#takeLine(search)
       return line === WAIT ? WAIT : line === null ? { value: undefined, done: true } : { value: line, done: false }
@@ -355,6 +369,11 @@ export class ByteReader implements Reader {
     })
   }
 
+  // Whether what is buffered may be taken at once.
+  get #isReady(): boolean {
+    return this.#pending === undefined && this.#closedBy === undefined
+  }
+
   #attempt<T>(attempt: Attempt<T>): T | typeof WAIT {
     if (this.#closedBy !== undefined) throw this.#closedBy()
     const result = attempt(this)
@@ -448,6 +467,8 @@ export class ByteReader implements Reader {
   }
 
   #takeLine(search: Search): string | null | typeof WAIT {
+    const line = this.#queue.shiftLine(search.maxLength)
+    if (line !== undefined) return line
     const available = this.#queue.byteLength
     const found = search.in(this.#queue)
     if (found === -1 && !this.#isEnded) {
@@ -459,9 +480,9 @@ export class ByteReader implements Reader {
     const end = found === -1 ? available : found
     const length = end > 0 && this.#queue.at(end - 1) === CARRIAGE_RETURN && found !== -1 ? end - 1 : end
     if (length > search.maxLength) throw this.#notFound(search)
-    const line = this.#queue.take(length)
+    const text = decode(this.#queue.take(length))
     this.#queue.skip(Math.min(found === -1 ? end : end + 1, available) - length)
-    return decode(line)
+    return text
   }
 
   #notFound(search: Search): Error {

@@ -7,6 +7,14 @@ import { ByteConnection, type Connection, type ConnectionInit, socketAddresses }
 import { Deferred } from './deferred.ts'
 import { descriptorLimit, isDescriptorFree } from './descriptor.ts'
 import {
+  type ServerDescriptorsExhaustedMessage,
+  type ServerHandlerErrorMessage,
+  type ServerLimitMessage,
+  serverDescriptorsExhausted,
+  serverHandlerError,
+  serverLimit
+} from './diagnostics.ts'
+import {
   BufferAgeLimitError,
   BusyError,
   ConnectionClosedError,
@@ -528,6 +536,10 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
   }
 
   #atLimit(): void {
+    if (serverLimit.hasSubscribers) {
+      const message: ServerLimitMessage = { address: this.address, maxConnections: this.#maxConnections }
+      serverLimit.publish(message)
+    }
     const now = performance.now()
     if (now < this.#nextLimitWarning) return
     this.#nextLimitWarning = now + WARNING_INTERVAL
@@ -545,6 +557,10 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
       }, DESCRIPTOR_RETRY)
       // The listening socket keeps the process alive, or was told not to.
       this.#retry.unref()
+      if (serverDescriptorsExhausted.hasSubscribers) {
+        const message: ServerDescriptorsExhaustedMessage = { address: this.address }
+        serverDescriptorsExhausted.publish(message)
+      }
     }
     const now = performance.now()
     if (now < this.#nextDescriptorWarning) return
@@ -589,6 +605,10 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
       await handler(connection as never)
     } catch (error) {
       slot.failure = { error }
+      if (serverHandlerError.hasSubscribers) {
+        const message: ServerHandlerErrorMessage = { address: this.address, remoteAddress: slot.remoteAddress, error }
+        serverHandlerError.publish(message)
+      }
       if (this.#policy === 'raise' && !isExcused(error, connection, slot)) this.#raise(error)
     }
     slot.isHandled = false

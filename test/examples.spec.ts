@@ -1,70 +1,301 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { createHash, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { createServer, type Socket } from 'node:net'
 import { basename, join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
 import { expect } from 'chai'
-import { runNode } from './helpers/programs.ts'
+import { type Finished, runNode } from './helpers/programs.ts'
+import { closedPort, rawClient, rawServer, readToEnd } from './helpers/raw.ts'
+import { useScope } from './helpers/scope.ts'
 
-interface Expectation {
-  /** What it is started with. */
-  readonly args?: readonly string[]
-  /** Given to its standard input. */
-  readonly input?: string
-  /** What its output must contain, in this order. */
-  readonly prints: readonly (string | RegExp)[]
-}
+// The programs are spoken to from outside: as processes, and over plain node:net sockets.
 
-// Every example ends by itself. Its name, how it is run, and what it then prints.
-const EXAMPLES: Readonly<Record<string, Expectation>> = {}
+const COMPILED = fileURLToPath(new URL('../examples/', import.meta.url))
 
 // Programs of more than one screen.
 const LONG = ['digest']
 
-describe('the examples', () => {
-  const files = readdirSync('examples').filter((file) => file.endsWith('.ts'))
+const tested = new Set<string>()
+const files = readdirSync('examples').filter((file) => file.endsWith('.ts'))
 
-  it('are all run here', () => {
-    expect(files.map((file) => basename(file, '.ts'))).to.have.members(Object.keys(EXAMPLES))
+for (const file of files) {
+  const name = basename(file, '.ts')
+  const text = readFileSync(join('examples', file), 'utf8')
+
+  describe(`examples/${file}`, () => {
+    it('says at its head what it shows and how to run it', () => {
+      const head = /^(?:\/\/.*\n)+/.exec(text)?.[0] ?? ''
+      expect(head).to.match(/^\/\/ Shows [^\n]+\.\n\/\/ Run it: /)
+      expect(head).to.contain(name === 'digest' ? 'npm start -- FILE' : `npm run build && node dist/examples/${name}.js`)
+    })
+
+    if (!LONG.includes(name)) {
+      it('fits on a screen', () => {
+        expect(text.split('\n').length).to.be.lessThan(61)
+      })
+    }
+
+    it('imports the package as its users do', () => {
+      expect(text).to.match(/ from 'it-tcp'/)
+      expect(text).to.not.match(/ from '\.\.?\//)
+    })
+
+    it('is run by a test', () => {
+      expect([...tested]).to.include(name)
+    })
   })
+}
 
-  for (const file of files) {
-    const name = basename(file, '.ts')
-    const { args = [], input = '', prints } = EXAMPLES[name] ?? { prints: [] }
-    const text = readFileSync(join('examples', file), 'utf8')
+describe('the examples', () => {
+  const scope = useScope()
 
-    describe(name, () => {
-      it('says at its head what it shows and how to run it', () => {
-        const head = /^(?:\/\/.*\n)+/.exec(text)?.[0] ?? ''
-        expect(head).to.match(/^\/\/ [A-Z]/)
-        expect(head).to.satisfy(
-          (lines: string) => lines.includes(`node dist/examples/${name}.js`) || lines.includes('npm start'),
-          'It does not say how to run it'
-        )
-      })
+  // A process that is killed at the end of the test if it has not ended before.
+  function start(name: string, ...args: string[]): ChildProcess {
+    const child = spawn(process.execPath, ['--enable-source-maps', join(COMPILED, `${name}.js`), ...args], {
+      stdio: ['pipe', 'pipe', 'inherit']
+    })
+    const exited = once(child, 'close')
+    scope.defer(() => {
+      child.kill('SIGKILL')
+      return exited
+    })
+    return child
+  }
 
-      if (!LONG.includes(name)) {
-        it('fits on a screen', () => {
-          expect(text.split('\n').length).to.be.lessThan(61)
-        })
-      }
+  interface RunningServer {
+    readonly port: number
+    connect(): Promise<Socket>
+    /** The next line that it prints. */
+    line(): Promise<string | undefined>
+    signal(name: NodeJS.Signals): void
+    /** How it ended. */
+    readonly exit: Promise<{ code: number | null; signal: NodeJS.Signals | null }>
+  }
 
-      it('imports the package as its users do', () => {
-        expect(text).to.match(/ from 'it-tcp'/)
-        expect(text).to.not.match(/ from '\.\.\//)
-      })
+  // A server that prints its port, which the system chooses.
+  async function startServer(name: string, ...args: string[]): Promise<RunningServer> {
+    const child = start(name, '0', ...args)
+    const exit = once(child, 'exit').then(([code, signal]) => ({ code, signal }))
+    const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream })[Symbol.asyncIterator]()
+    const line = async (): Promise<string | undefined> => (await lines.next()).value
+    const port = Number(/^Listening on port (\d+)$/.exec((await line()) ?? '')?.[1])
+    return {
+      port,
+      line,
+      exit,
+      connect: () => rawClient(scope, port),
+      signal: (name) => child.kill(name)
+    }
+  }
 
-      it('ends by itself with exit code 0 and prints what it promises', async function () {
-        this.timeout(60_000)
-        const { code, signal, stdout, stderr } = await runNode(['--enable-source-maps', join('dist', 'examples', `${name}.js`), ...args], {
-          input,
-          killAfter: 50_000
-        })
-        expect({ code, signal, stderr }, stdout).to.deep.equal({ code: 0, signal: null, stderr: '' })
-        let rest = stdout
-        for (const text of prints) {
-          const at = typeof text === 'string' ? rest.indexOf(text) : rest.search(text)
-          expect(at, `${text} is not in what is left of:\n${stdout}`).to.be.at.least(0)
-          rest = rest.slice(at)
-        }
-      })
+  function example(name: string, title: string, test: () => Promise<void>): void {
+    tested.add(name)
+    it(`${name} ${title}`, async function () {
+      // Starting a process takes its time on a busy machine.
+      this.timeout(30_000)
+      await test()
     })
   }
+
+  async function runExample(name: string, ...args: string[]): Promise<Finished> {
+    return await runNode(['--enable-source-maps', join(COMPILED, `${name}.js`), ...args], { killAfter: 25_000 })
+  }
+
+  async function expectOutput(name: string, args: readonly string[], stdout: string): Promise<void> {
+    expect(await runExample(name, ...args)).to.deep.equal({ code: 0, signal: null, stdout, stderr: '' })
+  }
+
+  example('echo-server', 'sends back what each of several clients sends, and ends on SIGINT', async () => {
+    const server = await startServer('echo-server')
+    const sent = [randomBytes(300_000), randomBytes(1), randomBytes(0)]
+    const received = await Promise.all(
+      sent.map(async (bytes) => {
+        const socket = await server.connect()
+        socket.end(bytes)
+        return await readToEnd(socket)
+      })
+    )
+    expect(received.map(digest)).to.deep.equal(sent.map(digest))
+    server.signal('SIGINT')
+    expect(await server.exit).to.deep.equal({ code: 0, signal: null })
+  })
+
+  example('echo-server', 'serves on when a client resets its connection', async () => {
+    const server = await startServer('echo-server')
+    const rude = await server.connect()
+    rude.write('hello')
+    await once(rude.resume(), 'data')
+    rude.resetAndDestroy()
+    const polite = await server.connect()
+    polite.end('hello')
+    expect(`${await readToEnd(polite)}`).to.equal('hello')
+  })
+
+  example('echo-client', 'sends its input, half-closes, and prints the answer that comes after that', async () => {
+    const server = await rawServer(scope)
+    const child = start('echo-client', String(server.target), '127.0.0.1')
+    const exit = once(child, 'exit')
+    child.stdin?.end('a question')
+    const socket = await server.accept()
+    expect(`${await readToEnd(socket)}`).to.equal('a question')
+    socket.end('an answer')
+    expect(`${await readStream(child.stdout)}`).to.equal('an answer')
+    expect(await exit).to.deep.equal([0, null])
+  })
+
+  example('echo-client', 'says in one line that nobody listens', async () => {
+    const port = await closedPort()
+    expect(await runExample('echo-client', String(port), '127.0.0.1')).to.deep.equal({
+      code: 1,
+      signal: null,
+      stdout: '',
+      stderr: `Cannot connect to 127.0.0.1:${port}: connection refused\n`
+    })
+  })
+
+  example('upper-case', 'prints in upper case what went through the pipelines', async () => {
+    await expectOutput('upper-case', [], 'BYTES IN, BYTES OUT\n')
+    await expectOutput('upper-case', ['äpfel', 'and', 'smørrebrød'], 'ÄPFEL AND SMØRREBRØD\n')
+  })
+
+  example('unix-socket', 'gives its file the mode, answers on it, and removes it', async () => {
+    const path = join(scope.tempDir(), 'example.sock')
+    await expectOutput('unix-socket', [path], `Listening on ${path}, mode 600\nYou said hello\nThe file is gone\n`)
+    expect(existsSync(path)).to.equal(false)
+  })
+
+  example('unix-socket', 'leaves a path alone on which a live server answers', async () => {
+    const path = join(scope.tempDir(), 'example.sock')
+    await rawServer(scope, path)
+    const { code, stderr } = await runExample('unix-socket', path)
+    expect(code).to.equal(1)
+    expect(stderr).to.contain(`ListenError: Cannot listen on ${path}: address already in use`)
+    expect(existsSync(path)).to.equal(true)
+  })
+
+  example('half-close', 'gets its answer after its own end', async () => {
+    await expectOutput('half-close', [], 'Sent 3 numbers, and closed our side\nThe sum is 12\n')
+    await expectOutput('half-close', ['40', '2'], 'Sent 2 numbers, and closed our side\nThe sum is 42\n')
+  })
+
+  example('line-protocol', 'answers each command with a line, and ends at QUIT', async () => {
+    const server = await startServer('line-protocol')
+    const socket = await server.connect()
+    // Commands may come in any pieces: here the line feed of the first comes with the second.
+    socket.write('SET colour dark blue')
+    socket.write('\nGET colour\r\nGET size\nDANCE\nQUIT\nGET colour\n')
+    expect(`${await readToEnd(socket)}`).to.equal('OK\ndark blue\nNOT FOUND\nERROR unknown command DANCE\nBYE\n')
+    socket.end()
+    const other = await server.connect()
+    other.end('GET colour')
+    expect(`${await readToEnd(other)}`).to.equal('dark blue\nBYE\n')
+    server.signal('SIGINT')
+    expect(await server.exit).to.deep.equal({ code: 0, signal: null })
+  })
+
+  example('line-protocol', 'turns away a client whose line does not end, and serves on', async () => {
+    const server = await startServer('line-protocol')
+    const socket = await server.connect()
+    socket.write('x'.repeat(2_000))
+    expect(`${await readToEnd(socket)}`).to.equal('ERROR line too long\n')
+    socket.end()
+    const other = await server.connect()
+    other.end('GET anything\n')
+    expect(`${await readToEnd(other)}`).to.equal('NOT FOUND\nBYE\n')
+  })
+
+  example('for-await', 'serves its clients one after the other', async () => {
+    const names = ['Ada', 'Barbara', 'Grace', 'Lynn']
+    const lines = names.map((name) => `Hello, ${name}. You have us to yourself: 1 connection is open.\n`)
+    await expectOutput('for-await', names, `${lines.join('')}Served 4. The server is closed.\n`)
+  })
+
+  example('graceful-shutdown', 'turns new clients away on SIGTERM, and ends when the present ones have', async () => {
+    const server = await startServer('graceful-shutdown', '20000')
+    const socket = await server.connect()
+    const lines = linesOf(socket)
+    socket.write('one\n')
+    expect(await lines()).to.equal('ONE')
+    server.signal('SIGTERM')
+    expect(await lines()).to.equal('The server is about to stop, please finish')
+    expect(await server.line()).to.equal('Stopping: 1 connected, 20000 ms to finish')
+    expect(await server.line()).to.equal('The port is free')
+    // Somebody else can have the port.
+    const successor = createServer().listen(server.port)
+    scope.defer(() => successor.close())
+    await once(successor, 'listening')
+    // Who is there is served to the end.
+    socket.end('two\n')
+    expect(await lines()).to.equal('TWO')
+    expect(await lines()).to.equal(undefined)
+    expect(await server.line()).to.equal('Stopped')
+    expect(await server.exit).to.deep.equal({ code: 0, signal: null })
+  })
+
+  example('graceful-shutdown', 'cuts off a client that stays beyond the deadline', async () => {
+    const server = await startServer('graceful-shutdown', '50')
+    const socket = await server.connect()
+    socket.write('one\n')
+    await once(socket.resume(), 'data')
+    const failure = once(socket, 'error')
+    server.signal('SIGTERM')
+    expect((await failure)[0]).to.have.property('code', 'ECONNRESET')
+    expect(await server.exit).to.deep.equal({ code: 0, signal: null })
+  })
+
+  example('digest', 'computes the digest of a file for 32 clients, 8 at a time', async () => {
+    const file = join(scope.tempDir(), 'random')
+    writeFileSync(file, randomBytes(3_000_001))
+    const { code, stdout, stderr } = await runExample('digest', file)
+    expect({ code, stderr }, stdout).to.deep.equal({ code: 0, stderr: '' })
+    expect(stdout).to.contain('32 of 32 digests match\n')
+    expect(stdout).to.match(/^[1-8] connections were open at once at most, of 8 allowed$/m)
+    expect(stdout).to.match(/^96000032 bytes in \d+\.\d s, \d+\.\d MB\/s$/m)
+  })
+
+  example('digest', 'takes an empty file', async () => {
+    const file = join(scope.tempDir(), 'empty')
+    writeFileSync(file, '')
+    const { code, stdout, stderr } = await runExample('digest', file)
+    expect({ code, stderr }, stdout).to.deep.equal({ code: 0, stderr: '' })
+    expect(stdout)
+      .to.contain('32 of 32 digests match\n')
+      .and.to.match(/^0 bytes in /m)
+  })
+
+  example('digest', 'says in one line that a file is missing, or none, or not to be read', async () => {
+    const directory = scope.tempDir()
+    const missing = join(directory, 'missing')
+    const failed = { code: 1, signal: null, stdout: '' }
+    expect(await runExample('digest', missing)).to.deep.equal({
+      ...failed,
+      stderr: `Cannot read ${missing}: no such file or directory\n`
+    })
+    expect(await runExample('digest', directory)).to.deep.equal({ ...failed, stderr: `Cannot read ${directory}: not a file\n` })
+    // Nothing is unreadable to root.
+    if (process.getuid?.() === 0) return
+    const locked = join(directory, 'locked')
+    writeFileSync(locked, 'secret')
+    chmodSync(locked, 0o000)
+    expect(await runExample('digest', locked)).to.deep.equal({ ...failed, stderr: `Cannot read ${locked}: permission denied\n` })
+  })
 })
+
+function digest(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex')
+}
+
+async function readStream(stream: NodeJS.ReadableStream | null): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  for await (const chunk of stream as NodeJS.ReadableStream) chunks.push(chunk as Buffer)
+  return Buffer.concat(chunks)
+}
+
+/** The lines that a socket receives, one a call; undefined at the end. */
+function linesOf(socket: Socket): () => Promise<string | undefined> {
+  const lines = createInterface({ input: socket })[Symbol.asyncIterator]()
+  return async () => (await lines.next()).value
+}

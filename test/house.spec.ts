@@ -16,6 +16,7 @@ const LAYERS = [
   'where-to-connect',
   'where-to-listen',
   'chunk-queue',
+  'turn',
   'stall-limit',
   'pump',
   'socket',

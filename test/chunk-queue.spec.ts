@@ -1,0 +1,236 @@
+import { expect } from 'chai'
+import { ChunkQueue } from '../src/chunk-queue.ts'
+
+const bytes = (text: string): Uint8Array<ArrayBuffer> => new Uint8Array(Buffer.from(text))
+const text = (chunk: Uint8Array | undefined): string | undefined => (chunk === undefined ? undefined : Buffer.from(chunk).toString())
+
+function queueOf(...chunks: string[]): ChunkQueue {
+  const queue = new ChunkQueue()
+  for (const chunk of chunks) queue.push(bytes(chunk))
+  return queue
+}
+
+describe('ChunkQueue', () => {
+  it('starts empty', () => {
+    const queue = new ChunkQueue()
+    expect(queue.byteLength).to.equal(0)
+    expect(queue.shift()).to.equal(undefined)
+    expect(queue.indexOf(bytes('a'), 0)).to.equal(-1)
+    expect(queue.take(0)).to.have.length(0)
+  })
+
+  describe('shift()', () => {
+    it('gives the chunks as they were pushed, without a copy, in order', () => {
+      const chunks = [bytes('ab'), bytes('c')] as const
+      const queue = new ChunkQueue()
+      for (const chunk of chunks) queue.push(chunk)
+      expect(queue.byteLength).to.equal(3)
+      expect(queue.shift()).to.equal(chunks[0])
+      expect(queue.byteLength).to.equal(1)
+      expect(queue.shift()).to.equal(chunks[1])
+      expect(queue.shift()).to.equal(undefined)
+      expect(queue.byteLength).to.equal(0)
+    })
+
+    it('gives what is left of a chunk of which some was taken', () => {
+      const queue = queueOf('abc', 'd')
+      queue.skip(1)
+      expect(text(queue.shift())).to.equal('bc')
+      expect(text(queue.shift())).to.equal('d')
+    })
+  })
+
+  describe('take()', () => {
+    it('gives a whole chunk as it was pushed, and a part of one without a copy', () => {
+      const chunk = bytes('abcd')
+      const queue = new ChunkQueue()
+      queue.push(chunk)
+      const part = queue.take(3)
+      expect(text(part)).to.equal('abc')
+      expect(part.buffer).to.equal(chunk.buffer)
+      queue.push(chunk)
+      queue.skip(1)
+      expect(queue.take(4)).to.equal(chunk)
+    })
+
+    it('joins chunks, and leaves the rest of the last', () => {
+      const queue = queueOf('ab', 'c', 'def')
+      expect(text(queue.take(4))).to.equal('abcd')
+      expect(queue.byteLength).to.equal(2)
+      expect(text(queue.take(2))).to.equal('ef')
+    })
+  })
+
+  describe('copyTo()', () => {
+    it('fills the target across chunks and takes nothing', () => {
+      const queue = queueOf('ab', 'cd', 'ef')
+      const target = new Uint8Array(3)
+      expect(queue.copyTo(target)).to.equal(3)
+      expect(text(target)).to.equal('abc')
+      expect(queue.byteLength).to.equal(6)
+    })
+
+    it('fills no more than there is', () => {
+      const target = bytes('.....')
+      expect(queueOf('ab', 'c').copyTo(target)).to.equal(3)
+      expect(text(target)).to.equal('abc..')
+    })
+  })
+
+  describe('skip()', () => {
+    it('throws away across chunks', () => {
+      const queue = queueOf('ab', 'cd', 'ef')
+      queue.skip(3)
+      expect(queue.byteLength).to.equal(3)
+      expect(text(queue.take(3))).to.equal('def')
+      queue.skip(0)
+      expect(queue.byteLength).to.equal(0)
+    })
+  })
+
+  describe('at()', () => {
+    it('gives every byte by its index, also after some are taken', () => {
+      const queue = queueOf('xab', 'c', 'def')
+      queue.skip(1)
+      const all = [...bytes('abcdef')]
+      expect(all.map((_, index) => queue.at(index))).to.deep.equal(all)
+    })
+  })
+
+  describe('indexOf()', () => {
+    it('finds what is in one chunk, at its start and at its end', () => {
+      const queue = queueOf('abc', 'def')
+      expect(['a', 'c', 'd', 'f', 'bc', 'de'].map((wanted) => queue.indexOf(bytes(wanted), 0))).to.deep.equal([0, 2, 3, 5, 1, 3])
+    })
+
+    it('finds what spans two chunks, and any number of them', () => {
+      expect(queueOf('abc', 'def').indexOf(bytes('cd'), 0)).to.equal(2)
+      expect(queueOf('a', 'b', 'c', 'd', 'e').indexOf(bytes('bcde'), 0)).to.equal(1)
+    })
+
+    it('finds the first of several, wherever each of them lies', () => {
+      expect(queueOf('..a', 'b', '.ab').indexOf(bytes('ab'), 0)).to.equal(2)
+      expect(queueOf('.ab', '.a', 'b').indexOf(bytes('ab'), 0)).to.equal(1)
+    })
+
+    it('finds what begins inside a false start', () => {
+      expect(queueOf('a', 'a', 'a', 'b').indexOf(bytes('aab'), 0)).to.equal(1)
+      expect(queueOf('aa', 'ab').indexOf(bytes('aab'), 0)).to.equal(1)
+    })
+
+    it('looks at nothing before `from`', () => {
+      const queue = queueOf('abab', 'ab')
+      expect([0, 1, 2, 3, 4, 5].map((from) => queue.indexOf(bytes('ab'), from))).to.deep.equal([0, 2, 2, 4, 4, -1])
+      expect([0, 1, 2, 3, 4, 5, 6].map((from) => queue.indexOf(bytes('b'), from))).to.deep.equal([1, 1, 3, 3, 5, 5, -1])
+    })
+
+    it('does not find what was taken', () => {
+      const queue = queueOf('ab', 'cd', 'ef')
+      queue.shift()
+      expect(queue.indexOf(bytes('b'), 0)).to.equal(-1)
+      expect(queue.indexOf(bytes('de'), 0)).to.equal(1)
+    })
+
+    it('does not find what has come only in part', () => {
+      const queue = queueOf('ab', 'c')
+      expect(queue.indexOf(bytes('cd'), 0)).to.equal(-1)
+      queue.push(bytes('d'))
+      expect(queue.indexOf(bytes('cd'), 2)).to.equal(2)
+    })
+  })
+
+  describe('clear()', () => {
+    it('throws everything away, and the queue goes on', () => {
+      const queue = queueOf('ab', 'c')
+      queue.clear()
+      expect(queue.byteLength).to.equal(0)
+      expect(queue.shift()).to.equal(undefined)
+      queue.push(bytes('d'))
+      expect(text(queue.take(1))).to.equal('d')
+    })
+  })
+
+  it('does as one piece of memory would, whatever is called in whatever order', () => {
+    for (let seed = 1; seed <= 200; seed++) compareWithModel(seed)
+  })
+
+  // Both would take minutes if every call looked at every chunk.
+  it('takes many small chunks one by one', () => {
+    const queue = new ChunkQueue()
+    for (let i = 0; i < 300_000; i++) queue.push(bytes('a'))
+    for (let i = 0; i < 300_000; i++) expect(text(queue.shift())).to.equal('a')
+    expect(queue.byteLength).to.equal(0)
+  })
+
+  it('finds each of many delimiters at its head without looking at every chunk', () => {
+    const queue = new ChunkQueue()
+    for (let i = 0; i < 300_000; i++) queue.push(bytes('\n'))
+    for (let i = 0; i < 300_000; i++) {
+      if (queue.indexOf(bytes('\n'), 0) !== 0 || queue.at(0) !== 10) expect.fail(`not found at ${i}`)
+      queue.skip(1)
+    }
+  })
+
+  it('finds a delimiter behind many chunks without looking at those again', () => {
+    const queue = new ChunkQueue()
+    for (let i = 0; i < 300_000; i++) {
+      queue.push(bytes('a'))
+      if (queue.indexOf(bytes('\r\n'), Math.max(0, i - 1)) !== -1) expect.fail(`found at ${i}`)
+    }
+    queue.push(bytes('\r\n'))
+    expect(queue.indexOf(bytes('\r\n'), 299_999)).to.equal(300_000)
+  })
+})
+
+// Random calls, each compared with the same on one Buffer. Few different bytes, so that false starts are frequent.
+function compareWithModel(seed: number): void {
+  const random = randomFrom(seed)
+  const queue = new ChunkQueue()
+  let model = Buffer.alloc(0)
+  for (let step = 0; step < 300; step++) {
+    const what = random(8)
+    const length = random(model.byteLength + 1)
+    const message = `seed ${seed}, step ${step}`
+    if (what <= 1) {
+      const chunk = new Uint8Array(1 + random(8)).map(() => 97 + random(2))
+      queue.push(chunk)
+      model = Buffer.concat([model, chunk])
+    } else if (what === 2) {
+      const chunk = queue.shift()
+      expect(text(chunk) ?? '', message).to.equal(model.subarray(0, chunk?.byteLength ?? 0).toString())
+      expect(chunk === undefined, message).to.equal(model.byteLength === 0)
+      model = model.subarray(chunk?.byteLength ?? 0)
+    } else if (what === 3) {
+      expect(text(queue.take(length)), message).to.equal(model.subarray(0, length).toString())
+      model = model.subarray(length)
+    } else if (what === 4) {
+      queue.skip(Math.min(length, 3))
+      model = model.subarray(Math.min(length, 3))
+    } else if (what === 5) {
+      const target = new Uint8Array(random(20))
+      const filled = queue.copyTo(target)
+      expect(filled, message).to.equal(Math.min(target.byteLength, model.byteLength))
+      expect(text(target.subarray(0, filled)), message).to.equal(model.subarray(0, filled).toString())
+    } else if (what === 6) {
+      const wanted = Buffer.from(Array.from({ length: 1 + random(5) }, () => 97 + random(2)))
+      expect(queue.indexOf(wanted, length), `${message}: ${wanted} from ${length} in ${model}`).to.equal(indexOf(model, wanted, length))
+    } else if (length < model.byteLength) {
+      expect(queue.at(length), message).to.equal(model[length])
+    }
+    expect(queue.byteLength, message).to.equal(model.byteLength)
+  }
+}
+
+// Buffer's own, but for `from` at the end, which it takes for a hit of nothing.
+function indexOf(model: Buffer, wanted: Uint8Array, from: number): number {
+  return from >= model.byteLength ? -1 : model.indexOf(wanted, from)
+}
+
+/** Whole numbers below a bound, the same for the same seed. */
+function randomFrom(seed: number): (below: number) => number {
+  let state = seed
+  return (below) => {
+    state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0
+    return (state >>> 8) % below
+  }
+}

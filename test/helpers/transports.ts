@@ -1,0 +1,57 @@
+// Connections to test, each with a foreign peer: over TCP and over a unix socket, dialled and accepted.
+
+import type { Socket } from 'node:net'
+import { join } from 'node:path'
+import { type Connection, type ConnectionOptions, connect, listen, onFile, onPortChosenByOs, toFile, toHostAndPort } from '../../src/index.ts'
+import { rawClient, rawServer } from './raw.ts'
+import type { Scope } from './scope.ts'
+
+export interface Transport {
+  /** For the title of a block: 'a dialled TCP connection'. */
+  readonly name: string
+  /** Whether a reset can be sent and seen: a unix peer can only see an end. */
+  readonly isTcp: boolean
+  readonly isAccepted: boolean
+}
+
+export const TRANSPORTS: readonly Transport[] = [
+  { name: 'a dialled TCP connection', isTcp: true, isAccepted: false },
+  { name: 'an accepted TCP connection', isTcp: true, isAccepted: true },
+  { name: 'a dialled unix connection', isTcp: false, isAccepted: false },
+  { name: 'an accepted unix connection', isTcp: false, isAccepted: true }
+]
+
+export interface Ends {
+  readonly connection: Connection
+  /** The other end: paused, so nothing is read before the test says so, and half-open. */
+  readonly peer: Socket
+}
+
+/** Opens a connection, which is aborted when the test ends. */
+export async function open(scope: Scope, transport: Transport, options: ConnectionOptions = {}): Promise<Ends> {
+  const path = transport.isTcp ? undefined : join(scope.tempDir(), 's')
+  const ends = transport.isAccepted ? await accepted(scope, path, options) : await dialled(scope, path, options)
+  scope.defer(() => {
+    ends.connection.abort()
+    return ends.connection.closed
+  })
+  return ends
+}
+
+async function accepted(scope: Scope, path: string | undefined, options: ConnectionOptions): Promise<Ends> {
+  const where = path === undefined ? onPortChosenByOs({ host: '127.0.0.1' }) : onFile(path)
+  const server = scope.open(await listen<never, number | string>(where as never, options))
+  const connection = server.accept()
+  const peer = await rawClient(scope, server.listeningOn)
+  return { connection: await connection, peer }
+}
+
+async function dialled(scope: Scope, path: string | undefined, options: ConnectionOptions): Promise<Ends> {
+  const server = await rawServer(scope, path)
+  const where = path === undefined ? toHostAndPort('127.0.0.1', server.target as number) : toFile(path)
+  const connection = await connect(where, options)
+  return { connection, peer: await server.accept() }
+}
+
+/** More than the system takes while the peer does not read. */
+export const TOO_MUCH = new Uint8Array(64 * 1024 * 1024)
