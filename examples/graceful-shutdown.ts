@@ -9,7 +9,9 @@ const [port = 8080, deadline = 10_000] = process.argv.slice(2).map(Number)
 
 const server = await Server.create(onPort(port), { maxConnections: 100 }, async ({ reader, writer }) => {
   // Aborted when the server starts to close: whoever listens can wind down.
-  const onClosing = (): void => writer.write('The server is about to stop, please finish\n')
+  const onClosing = (): void => {
+    if (!writer.isClosed) writer.write('The server is about to stop, please finish\n')
+  }
   server.signal.addEventListener('abort', onClosing)
   try {
     for await (const line of reader.lines()) writer.write(`${line.toUpperCase()}\n`)

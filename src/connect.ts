@@ -107,15 +107,16 @@ export async function connect<A extends SocketAddress>(where: WhereToConnect<A>,
  *
  * Resolves with what `fn` returns, or rejects, after `fn` has ended and the descriptor is closed.
  *
- * Ownership: the connection is closed as `connection.close()` does, also when `fn` throws: what was written is handed over first. A function
- * that does not want its peer to take half a message for a whole one calls `connection.abort()`.
+ * Ownership: the connection is closed as `connection.close()` does, also when `fn` throws: what was written is handed over
+ * first, for up to 30 s. A function that does not want its peer to take half a message for a whole one calls `connection.abort()`.
  * Cancellation: `timeout` and `signal` are for connecting, as in {@link connect}; they never end `fn`. A connection that
  * breaks meanwhile is told by `connection.signal`; `fn` is always awaited.
  * May be called any number of times at once.
  *
  * @throws Whatever `fn` throws.
  * @throws {ConnectionResetError} If `fn` succeeded, but the connection broke before what it wrote was handed over.
- * @throws {ConnectionClosedError} If `fn` succeeded, but the peer did not take what it wrote within 30 s, or it aborted the connection before.
+ * @throws {ConnectionClosedError} If `fn` succeeded, but the peer did not take what it wrote within 30 s, or `fn` aborted the
+ * connection before.
  * @throws {TypeError} If an argument has the wrong type.
  * @throws {RangeError} If an option is out of range.
  * @throws {ConnectError} If the name can't be resolved, or all of its addresses refuse or can't be reached.

@@ -204,7 +204,14 @@ class KernelGate implements Gate {
   open(): boolean {
     if (this.#open !== undefined) return true
     if (!isDescriptorFree(2)) return false
-    const handle = this.#context.runInAsyncScope(adoptDuplicate, undefined, this.#kept.fd)
+    let handle: TcpOrPipeHandle
+    try {
+      handle = this.#context.runInAsyncScope(adoptDuplicate, undefined, this.#kept.fd)
+    } catch (error) {
+      // Another thread, such as one that opens a file, was faster.
+      if ((error as NodeJS.ErrnoException).code === 'EMFILE') return false
+      throw error
+    }
     handle.onconnection = this.#onConnection
     const status = handle.listen(this.#backlog)
     if (status !== 0) {
@@ -428,14 +435,9 @@ async function bindFile(target: ListenTarget & { kind: 'unix' }, options: Listen
 
 /** Workers of a cluster share the primary's socket, which it binds by its path and unlinks at the end. */
 async function bindFileInPrimary(path: string, mode: number | undefined, options: ListeningSocketOptions): Promise<Bound> {
-  let server: net.Server
-  try {
-    server = await listen({ path }, options)
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error
-    await removeStaleSocket(path)
-    server = await listen({ path }, options)
-  }
+  // Before listening, not after it failed: from the second attempt on a worker no longer shares with the others.
+  await removeStaleSocket(path)
+  const server = await listen({ path }, options)
   if (mode !== undefined) chmodSync(path, mode)
   return { ...makeGate(server, options), address: { family: 'unix', path } }
 }

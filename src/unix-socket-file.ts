@@ -115,21 +115,21 @@ export class UnixSocketFile {
   }
 }
 
-/**
- * Removes a stale socket from `path`, for listeners that have to be bound to the path itself. Rejects with EADDRINUSE if the path
- * is taken.
- */
+/** Removes a stale socket from `path`, and nothing else, for listeners that have to be bound to the path itself. */
 export async function removeStaleSocket(path: string): Promise<void> {
   await takePath(
     path,
-    async () => (await find(path)) === undefined,
+    async () => {
+      const found = await find(path)
+      return found === undefined || !found.isSocket() || (await isLive(path))
+    },
     () => unlink(path)
   )
 }
 
 /**
- * Resolves once `takeIfFree` has found the path free, or a stale socket there has been replaced. Rejects with EADDRINUSE if
- * something else is there.
+ * Resolves once `takeIfFree` has done so, or a stale socket at the path has been replaced. Rejects with EADDRINUSE if something else
+ * is there.
  */
 async function takePath(path: string, takeIfFree: () => Promise<boolean>, replace: () => Promise<void>): Promise<void> {
   for (let retries = 0; retries < LOCK_RETRIES; retries++) {

@@ -426,12 +426,16 @@ describe('Clients: a host name with several addresses is tried as RFC 8305 says'
   })
 
   it('a timeout has the last failure as its cause, and not that of an attempt it ended', async () => {
+    mock.timers.enable({ apis: ['setTimeout'] })
+    scope.defer(() => mock.timers.reset())
     const sockets = new Sockets()
-    const dialling = dial(where, { ...NO_LIMITS, timeout: 20 }, sockets.create, answers('127.0.0.1', '127.0.0.2'))
-    await until(() => sockets.made.length === 1)
+    const dialling = rejection(dial(where, { ...NO_LIMITS, timeout: 100 }, sockets.create, answers('127.0.0.1', '127.0.0.2')))
+    await turns(1)
     const refused = new Error('refused')
     sockets.made[0]?.destroy(refused)
-    const error = await rejection(dialling)
+    await turns(1)
+    mock.timers.tick(100)
+    const error = await dialling
     expect(error).to.be.instanceOf(ConnectTimeoutError)
     expect(error).to.have.property('cause', refused)
     expect(sockets.destroyed).to.deep.equal([true, true])
@@ -635,8 +639,21 @@ describe('Clients: unix sockets', () => {
 
   it('a full queue is tried again until timeout, which has the last EAGAIN as its cause', async function () {
     const { target } = await blackHole(this, scope, join(scope.tempDir(), 's'))
+    mock.timers.enable({ apis: ['setTimeout'] })
+    scope.defer(() => mock.timers.reset())
     const before = descriptors()
-    const error = await rejection(connect(toFile(target as string), { timeout: 20 }))
+    const made: Socket[] = []
+    const dialling = rejection(
+      dial(toFile(target as string), { ...NO_LIMITS, timeout: 10_000 }, () => {
+        const socket = new Socket()
+        made.push(socket)
+        return socket
+      })
+    )
+    // The pauses in between are not of the clock that is mocked.
+    await until(() => made.length > 2)
+    mock.timers.tick(10_000)
+    const error = await dialling
     expect(descriptors()).to.equal(before)
     expect(error).to.be.instanceOf(ConnectTimeoutError)
     expect(error).to.have.property('address').that.deep.equals({ family: 'unix', path: target })

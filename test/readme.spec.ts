@@ -1,25 +1,20 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { expect } from 'chai'
 import { runNode } from './helpers/programs.ts'
 
 // Every ```ts block of the documents is compiled under `strict` against the package as it ships, and run to its end.
 //
-// A block is a whole program, unless the line before it names a frame, which readers don't see:
+// A block is a whole program, unless a comment above it, which readers don't see, names a frame of test/frames.md:
 //
 //     <!-- frame: NAME -->
 //     ```ts
 //     …
 //
-// A frame stands anywhere in the same document, in a comment of its own. The block takes the place of its line `// block`:
-//
-//     <!-- frame NAME
-//     const server = await listen(onPort(0))
-//     // block
-//     await server.close()
-//     -->
-//
-// A ```text block that follows a program directly is what it prints.
+// A ```text block that follows a program directly is what it prints. The ports, paths and hosts that the documents name are put into this
+// world: every program gets free ports and a directory of its own.
 // Of ```sh blocks only the npm commands are looked at: their scripts must exist.
 
 const OUT = join('dist', 'documents')
@@ -31,21 +26,24 @@ interface Program {
   readonly output: string | undefined
 }
 
-const documents = ['README.md', ...(existsSync('docs') ? readdirSync('docs').map((file) => join('docs', file)) : [])].filter(
-  (file) => file.endsWith('.md') && existsSync(file)
+const documents = ['README.md', ...(existsSync('docs') ? readdirSync('docs').map((file) => join('docs', file)) : [])].filter((file) =>
+  file.endsWith('.md')
 )
 
 describe('the documents', () => {
-  const programs = documents.flatMap((document) => programsOf(document, readFileSync(document, 'utf8')))
+  const frames = framesOf(readFileSync(join('test', 'frames.md'), 'utf8'))
+  const programs = documents.flatMap((document) => programsOf(document, readFileSync(document, 'utf8'), frames))
+  let directory = ''
 
   before(async function () {
     this.timeout(60_000)
+    directory = mkdtempSync(join(tmpdir(), 'it-tcp-'))
     rmSync(OUT, { recursive: true, force: true })
     mkdirSync(OUT, { recursive: true })
-    for (const { name, code } of programs) writeFileSync(join(OUT, `${name}.ts`), code)
+    for (const { name, code } of programs) writeFileSync(join(OUT, `${name}.ts`), await inThisWorld(code, join(directory, name)))
     const compilerOptions = {
       rootDir: '.',
-      outDir: 'compiled',
+      outDir: '.',
       incremental: false,
       declaration: false,
       declarationMap: false,
@@ -55,19 +53,27 @@ describe('the documents', () => {
       noUnusedParameters: false
     }
     writeFileSync(join(OUT, 'tsconfig.json'), JSON.stringify({ extends: '../../tsconfig.json', compilerOptions, include: ['*.ts'] }))
-    if (programs.length === 0) return
     const { code, stdout } = await runNode([join('node_modules', 'typescript', 'bin', 'tsc'), '-p', OUT, '--pretty', 'false'])
     expect(code, stdout).to.equal(0)
   })
 
+  after(() => {
+    rmSync(directory, { recursive: true, force: true })
+  })
+
   it('have programs to run', () => {
-    expect(programs.some(({ name }) => name.startsWith('README'))).to.equal(true)
+    expect(programs.filter(({ name }) => name.startsWith('README')).length).to.be.greaterThan(5)
+  })
+
+  it('use every frame', () => {
+    const text = documents.map((document) => readFileSync(document, 'utf8')).join()
+    expect([...frames.keys()].filter((name) => !text.includes(`<!-- frame: ${name} -->`))).to.deep.equal([])
   })
 
   for (const { name, title, output } of programs) {
     it(`${title} runs to its end`, async function () {
       this.timeout(30_000)
-      const file = join(OUT, 'compiled', `${name}.js`)
+      const file = join(OUT, `${name}.js`)
       const { code, signal, stdout, stderr } = await runNode(['--enable-source-maps', file], { killAfter: 25_000 })
       expect({ code, signal, stderr }, stdout).to.deep.equal({ code: 0, signal: null, stderr: '' })
       if (output !== undefined) expect(stdout.trim()).to.equal(output.trim())
@@ -86,18 +92,54 @@ describe('the documents', () => {
       }
     }
   })
+
+  it('link only to files that exist', () => {
+    for (const document of documents) {
+      for (const [, link] of readFileSync(document, 'utf8').matchAll(/\]\(((?![a-z]+:|#)[^)#]+)/g)) {
+        expect(existsSync(join(document, '..', link as string)), `${document} links to ${link}`).to.equal(true)
+      }
+    }
+  })
 })
 
-function programsOf(document: string, text: string): Program[] {
-  const frames = new Map([...text.matchAll(/^<!-- frame ([\w-]+)\n(.*?)^-->/gms)].map(([, name, code]) => [name as string, code as string]))
-  const shown = text.replaceAll(/^<!-- frame [\w-]+\n.*?^-->/gms, (frame) => '\n'.repeat(frame.split('\n').length - 1))
-  const blocks = shown.matchAll(/^(?:<!-- frame: ([\w-]+) -->\n+)?```ts\n(.*?)^```\n(?:\n*^```text\n(.*?)^```)?/gms)
+function framesOf(text: string): Map<string, string> {
+  return new Map([...text.matchAll(/^## (\S+)\n+```ts\n(.*?)^```$/gms)].map(([, name, code]) => [name as string, code as string]))
+}
+
+function programsOf(document: string, text: string, frames: ReadonlyMap<string, string>): Program[] {
+  const blocks = text.matchAll(/^(?:<!-- frame: ([\w-]+) -->\n+)?```ts\n(.*?)^```\n(?:\n*^```text\n(.*?)^```)?/gms)
   return [...blocks].map(({ 0: all, 1: frameName, 2: code = '', 3: output, index }) => {
-    const line = shown.slice(0, index + all.indexOf('```ts')).split('\n').length
+    const line = text.slice(0, index + all.indexOf('```ts')).split('\n').length
     const name = `${basename(document, '.md')}-${line}`
     const frame = frameName === undefined ? '// block' : frames.get(frameName)
     if (frame === undefined) throw new Error(`${document}:${line} names a frame that is not there: ${frameName}`)
-    if (!/^\/\/ block$/m.test(frame)) throw new Error(`${document}:${line} uses a frame without a line '// block': ${frameName}`)
-    return { name, title: `${document}:${line}`, code: `${frame.replace(/^\/\/ block$/m, () => code)}\nexport {}\n`, output }
+    // Imports may stand anywhere in a module, but not in a function.
+    const imports = code.match(/^import .*\n/gm)?.join('') ?? ''
+    const rest = code.replaceAll(/^import .*\n/gm, '')
+    const whole = frame.replace(/^ *\/\/ block$/m, () => rest)
+    return { name, title: `${document}:${line}`, code: `${imports}${whole}\nexport {}\n`, output }
   })
+}
+
+/** Puts free ports in place of 80 and 80xx, a directory in place of /run, and this machine in place of others. */
+async function inThisWorld(code: string, directory: string): Promise<string> {
+  mkdirSync(directory)
+  let text = code.replaceAll("'/run/", `'${directory}/`).replaceAll("'example.com'", "'127.0.0.1'")
+  for (const port of new Set(text.match(/\b80(?:\d\d)?\b/g))) {
+    text = text.replaceAll(new RegExp(`\\b${port}\\b`, 'g'), String(await freePort()))
+  }
+  return text
+}
+
+let lastPort = 20_000 + (process.pid % 10_000)
+
+/** A port below those that systems choose from, so that nobody is given it by chance before the program asks for it. */
+async function freePort(): Promise<number> {
+  const port = ++lastPort
+  const server = createServer()
+  const isFree = await new Promise<boolean>((resolve) => {
+    server.on('error', () => resolve(false))
+    server.listen(port, () => server.close(() => resolve(true)))
+  })
+  return isFree ? port : await freePort()
 }

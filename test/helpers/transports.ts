@@ -2,7 +2,16 @@
 
 import type { Socket } from 'node:net'
 import { join } from 'node:path'
-import { type Connection, type ConnectionOptions, connect, listen, onFile, onPortChosenByOs, toFile, toHostAndPort } from '../../src/index.ts'
+import {
+  type Connection,
+  type ConnectionOptions,
+  connect,
+  listen,
+  onFile,
+  onPortChosenByOs,
+  toFile,
+  toHostAndPort
+} from '../../src/index.ts'
 import { rawClient, rawServer } from './raw.ts'
 import type { Scope } from './scope.ts'
 
@@ -28,7 +37,7 @@ export interface Ends {
 }
 
 /** Opens a connection, which is aborted when the test ends. */
-export async function open(scope: Scope, transport: Transport, options: ConnectionOptions = {}): Promise<Ends> {
+export async function openEnds(scope: Scope, transport: Transport, options: ConnectionOptions = {}): Promise<Ends> {
   const path = transport.isTcp ? undefined : join(scope.tempDir(), 's')
   const ends = transport.isAccepted ? await accepted(scope, path, options) : await dialled(scope, path, options)
   scope.defer(() => {

@@ -1,0 +1,800 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { getEventListeners, once } from 'node:events'
+import type { Socket } from 'node:net'
+import { mock } from 'node:test'
+import { expect } from 'chai'
+import type { SocketAddress } from '../src/address.ts'
+import { formatAddress } from '../src/address.ts'
+import type { Connection } from '../src/connection.ts'
+import { consumerPool } from '../src/consumer-pool.ts'
+import { Deferred } from '../src/deferred.ts'
+import { kernelGateAvailable } from '../src/descriptor.ts'
+import { BusyError, ServerClosedError } from '../src/errors.ts'
+import { listen, Server } from '../src/server.ts'
+import { onPort } from '../src/where-to-listen.ts'
+import { CAN_COUNT_DESCRIPTORS, descriptors } from './helpers/descriptors.ts'
+import { needs, type RunOptions, run, runNode, skipIf } from './helpers/programs.ts'
+import { closedPort, readToEnd, type Target } from './helpers/raw.ts'
+import { rejection } from './helpers/rejection.ts'
+import { canTellQueue, inEverySetting, queue, type Setting, ssColumns } from './helpers/settings.ts'
+import { turns as turnsAlone, until } from './helpers/until.ts'
+
+const CHILD = new URL('helpers/children/gate.js', import.meta.url).pathname
+const QUEUED = 6
+
+describe('Server: the gate', () => {
+  inEverySetting((setting) => {
+    const { isTcp, isKernel, scope, client, clients, turns } = setting
+
+    describe('accept(2) is called only while someone waits for a connection and numConnections < maxConnections', () => {
+      it('a server that nobody iterates accepts nobody', async function () {
+        const server = await setting.listen()
+        await clients(server, QUEUED)
+        await turns()
+        expect(server.numConnections).to.equal(0)
+        expectQueue(this, setting, server, QUEUED)
+      })
+
+      it('a plain loop whose body waits holds one client, the others stay queued', async function () {
+        const server = await setting.listen()
+        const mayGoOn = new Deferred()
+        const seen: (string | null)[] = []
+        const looping = (async () => {
+          for await (await using connection of server) {
+            seen.push(await connection.reader.readLine())
+            await mayGoOn.promise
+            if (seen.length === QUEUED) break
+          }
+        })()
+        const sockets = await clients(server, QUEUED)
+        await setting.until(() => seen.length === 1)
+        await turns()
+        expect(server.numConnections).to.equal(1)
+        expectQueue(this, setting, server, QUEUED - 1)
+        for (const socket of sockets) socket.end()
+        mayGoOn.resolve()
+        await looping
+        expect(seen).to.deep.equal(numbers(QUEUED))
+      })
+
+      it('with limit 2 and six clients the handlers have two, and four wait', async function () {
+        const { server, active, end } = await occupied(setting, 2)
+        await clients(server, QUEUED)
+        await setting.until(() => active.length === 2)
+        await turns()
+        expect([active.length, server.numConnections]).to.deep.equal([2, 2])
+        expectQueue(this, setting, server, QUEUED - 2)
+        end()
+        await setting.until(() => active.length === 3)
+        await turns()
+        expect([active.length, server.numConnections]).to.deep.equal([3, 2])
+        expectQueue(this, setting, server, QUEUED - 3)
+      })
+
+      it('with limit 2 a third accept() waits until a connection is closed', async function () {
+        const server = await setting.listen({ maxConnections: 2 })
+        const accepted: Connection[] = []
+        for (let count = 0; count < 3; count++) void server.accept().then((connection) => accepted.push(connection))
+        await clients(server, QUEUED)
+        await setting.until(() => accepted.length === 2)
+        await turns()
+        expect([accepted.length, server.numConnections]).to.deep.equal([2, 2])
+        expectQueue(this, setting, server, QUEUED - 2)
+        accepted[0]?.abort()
+        await setting.until(() => accepted.length === 3)
+        await turns()
+        expectQueue(this, setting, server, QUEUED - 3)
+      })
+
+      it('a pool of two consumers holds two clients, and four wait', async function () {
+        const server = await setting.listen()
+        const mayEnd = new Deferred()
+        let active = 0
+        const pool = consumerPool(server, 2, async () => {
+          active++
+          await mayEnd.promise
+        })
+        const sockets = await clients(server, QUEUED)
+        await setting.until(() => active === 2)
+        await turns()
+        expect([active, server.numConnections]).to.deep.equal([2, 2])
+        expectQueue(this, setting, server, QUEUED - 2)
+        for (const socket of sockets) socket.end()
+        mayEnd.resolve()
+        await setting.until(() => active === QUEUED)
+        await server.close()
+        await pool
+      })
+
+      it('one accept() takes one of the clients that arrive together, and shuts the gate for the next', async function () {
+        const server = await setting.listen()
+        const connection = server.accept()
+        await clients(server, 3)
+        await connection
+        await turns()
+        expect(server.numConnections).to.equal(1)
+        expectQueue(this, setting, server, 2)
+        await client(server)
+        await turns()
+        expect(server.numConnections).to.equal(1)
+        expectQueue(this, setting, server, 3)
+      })
+
+      it('a consumer that pulls again in the turn of its client finds the gate as it was, and gets all of them', async () => {
+        const server = await setting.listen()
+        const seen: Connection[] = []
+        const looping = (async () => {
+          for await (const connection of server) {
+            await Promise.resolve()
+            seen.push(connection)
+          }
+        })()
+        await clients(server, QUEUED)
+        await setting.until(() => seen.length === QUEUED)
+        await server.close()
+        await looping
+      })
+
+      it('the queue is as long as backlog says, before, while and after somebody pulls', async function () {
+        needs(this, 'ss')
+        const server = await setting.listen({ backlog: 7 })
+        const backlogs = [backlog(server)]
+        const accepting = server.accept()
+        backlogs.push(backlog(server))
+        await client(server)
+        await accepting
+        await turns()
+        expect([...backlogs, backlog(server)]).to.deep.equal(['7', '7', '7'])
+      })
+    })
+
+    describe('while dropIncomingConnections is true the gate is open and every client is closed at once, whoever waits', () => {
+      it('clients are closed and counted, queued ones too, and never get to a handler', async () => {
+        const { server, active } = await occupied(setting, 1)
+        await clients(server, 3)
+        await setting.until(() => active.length === 1)
+        server.dropIncomingConnections = true
+        const late = await client(server)
+        await gone(late)
+        await setting.until(() => server.numDropped === 3)
+        await turns()
+        expect([active.length, server.numConnections, server.numDropped]).to.deep.equal([1, 1, 3])
+      })
+
+      it('a server that nobody iterates drops them too, and a waiting accept() gets none of them', async () => {
+        const server = await setting.listen()
+        server.dropIncomingConnections = true
+        await gone(await client(server))
+        const accepting = server.accept()
+        await gone(await client(server))
+        await setting.until(() => server.numDropped === 2)
+        expect(server.numConnections).to.equal(0)
+        server.dropIncomingConnections = false
+        await clients(server, 1)
+        expect(await (await accepting).reader.readLine()).to.equal('1')
+        expect([server.numConnections, server.numDropped]).to.deep.equal([1, 2])
+      })
+
+      it('switched off again, clients wait as before', async function () {
+        const server = await setting.listen()
+        server.dropIncomingConnections = true
+        await gone(await client(server))
+        server.dropIncomingConnections = false
+        await clients(server, 2)
+        await turns()
+        expect([server.numConnections, server.numDropped]).to.deep.equal([0, 1])
+        expectQueue(this, setting, server, 2)
+      })
+
+      it('goes on at the limit, and leaves the open connections alone', async () => {
+        const { server, active } = await occupied(setting, 1)
+        const [first] = await clients(server, 1)
+        await setting.until(() => active.length === 1)
+        server.dropIncomingConnections = true
+        for (let count = 0; count < 3; count++) await gone(await client(server))
+        expect(await active[0]?.reader.readLine()).to.equal('1')
+        active[0]?.writer.write('still here')
+        first?.resume()
+        expect(String((await once(first as Socket, 'data'))[0])).to.equal('still here')
+      })
+
+      it('refuses what is no boolean, and stays as it was', async () => {
+        const server = await setting.listen()
+        expect(() => {
+          server.dropIncomingConnections = 1 as unknown as boolean
+        }).to.throw(TypeError, "Cannot set the mode as 'dropIncomingConnections' must be true or false: received 1")
+        expect(server.dropIncomingConnections).to.equal(false)
+      })
+    })
+
+    describe('a slot is taken from accept until the descriptor is closed and the handler, if there is one, has ended', () => {
+      it('without a handler it is free when the descriptor is closed', async () => {
+        const server = await setting.listen({ maxConnections: 1 })
+        await clients(server, 2)
+        const connection = await server.accept()
+        expect(server.numConnections).to.equal(1)
+        const second = server.accept()
+        connection.abort()
+        await connection.closed
+        expect(await (await second).reader.readLine()).to.equal('2')
+        expect(server.numConnections).to.equal(1)
+      })
+
+      it('a handler that goes on after its connection is closed keeps its slot', async () => {
+        const { server, active, end } = await occupied(setting, 1)
+        await clients(server, 2)
+        await setting.until(() => active.length === 1)
+        active[0]?.abort()
+        await active[0]?.closed
+        await turns()
+        expect([active.length, server.numConnections]).to.deep.equal([1, 1])
+        end()
+        await setting.until(() => active.length === 2)
+      })
+
+      it('a connection that is open after its handler has ended keeps its slot', async () => {
+        const { server, active, end } = await occupied(setting, 1)
+        const [first] = await clients(server, 2)
+        await setting.until(() => active.length === 1)
+        end()
+        await readToEnd(first as Socket)
+        await turns()
+        expect([active.length, server.numConnections]).to.deep.equal([1, 1])
+        first?.end()
+        await setting.until(() => active.length === 2)
+      })
+
+      it('the error policy of a handler keeps its slot', async () => {
+        const policy = new Deferred()
+        let reports = 0
+        let started = 0
+        const onHandlerError = async (): Promise<void> => {
+          reports++
+          await policy.promise
+        }
+        const server = await setting.create({ maxConnections: 1, onHandlerError }, (connection) => {
+          started++
+          connection.abort()
+          throw new Error('failed')
+        })
+        await clients(server, 2)
+        await setting.until(() => reports === 1)
+        await turns()
+        expect([started, server.numConnections]).to.deep.equal([1, 1])
+        policy.resolve()
+        await setting.until(() => reports === 2)
+        await setting.until(() => server.numConnections === 0)
+      })
+    })
+
+    describe('in Server.create the pool is as wide as maxConnections and follows it; lowering it ends nobody', () => {
+      it('raised, it lets the next clients in at once', async function () {
+        const { server, active } = await occupied(setting, 1)
+        await clients(server, QUEUED)
+        await setting.until(() => active.length === 1)
+        server.maxConnections = 4
+        await setting.until(() => active.length === 4)
+        await turns()
+        expect([active.length, server.numConnections, server.maxConnections]).to.deep.equal([4, 4, 4])
+        expectQueue(this, setting, server, QUEUED - 4)
+      })
+
+      it('lowered, it ends nobody and lets the next client in when fewer than that are left', async function () {
+        const { server, active, end } = await occupied(setting, 3)
+        const sockets = await clients(server, QUEUED)
+        await setting.until(() => active.length === 3)
+        server.maxConnections = 1
+        for (const left of [2, 1]) {
+          end()
+          sockets.shift()?.end()
+          await setting.until(() => server.numConnections === left)
+          await turns()
+          expect(active.length).to.equal(3)
+          expectQueue(this, setting, server, 3)
+        }
+        end()
+        sockets.shift()?.end()
+        await setting.until(() => active.length === 4)
+        await turns()
+        expect(server.numConnections).to.equal(1)
+        expectQueue(this, setting, server, 2)
+      })
+
+      it('lowered to what is open while the gate stands open, it shuts the gate at once', async function () {
+        const { server, active } = await occupied(setting, 2)
+        await clients(server, 1)
+        await setting.until(() => active.length === 1)
+        server.maxConnections = 1
+        await client(server)
+        await turns()
+        expect([active.length, server.numConnections]).to.deep.equal([1, 1])
+        expectQueue(this, setting, server, 1)
+      })
+
+      it('also holds for accept(), both ways', async function () {
+        const server = await setting.listen({ maxConnections: 1 })
+        const accepted: Connection[] = []
+        for (let count = 0; count < 3; count++) void server.accept().then((connection) => accepted.push(connection))
+        await clients(server, QUEUED)
+        await setting.until(() => accepted.length === 1)
+        server.maxConnections = 2
+        await setting.until(() => accepted.length === 2)
+        server.maxConnections = 1
+        accepted[0]?.abort()
+        await setting.until(() => server.numConnections === 1)
+        await turns()
+        expect(accepted.length).to.equal(2)
+        accepted[1]?.abort()
+        await setting.until(() => accepted.length === 3)
+        await turns()
+        expectQueue(this, setting, server, QUEUED - 3)
+      })
+
+      for (const value of [0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY, '2', null]) {
+        it(`refuses ${JSON.stringify(value)} (${String(value)}) as maxConnections, and stays as it was`, async () => {
+          const server = await setting.listen({ maxConnections: 2 })
+          expect(() => {
+            server.maxConnections = value as number
+          }).to.throw(typeof value === 'number' ? RangeError : TypeError, "Cannot set the limit as 'maxConnections' must be")
+          expect(server.maxConnections).to.equal(2)
+        })
+      }
+    })
+
+    describe('several consumers may pull at once: every connection goes to exactly one of them, in the order of arrival', () => {
+      it('pending accept()s and next()s are served in their order', async () => {
+        const server = await setting.listen()
+        const pulls = [server.accept(), server.next().then(({ value }) => value), server.accept(), server.next().then(({ value }) => value)]
+        await clients(server, pulls.length)
+        const lines = await Promise.all(pulls.map(async (pull) => await (await pull)?.reader.readLine()))
+        expect(lines).to.deep.equal(numbers(pulls.length))
+      })
+
+      it('queued clients are handed out in the order of their arrival', async () => {
+        const server = await setting.listen()
+        await clients(server, QUEUED)
+        const lines: (string | null)[] = []
+        for (let count = 0; count < QUEUED; count++) lines.push(await (await server.accept()).reader.readLine())
+        expect(lines).to.deep.equal(numbers(QUEUED))
+      })
+
+      it('handlers start in the order of arrival, whoever waits how long', async () => {
+        const lines: (string | null)[] = []
+        const server = await setting.create({ maxConnections: 1 }, async (connection) => {
+          lines.push(await connection.reader.readLine())
+          connection.abort()
+        })
+        await clients(server, 20)
+        await setting.until(() => lines.length === 20)
+        expect(lines).to.deep.equal(numbers(20))
+      })
+
+      it('three loops over one server share its clients', async () => {
+        const server = await setting.listen()
+        const lines: string[] = []
+        const loop = async (): Promise<void> => {
+          for await (const connection of server) {
+            lines.push((await connection.reader.readLine()) as string)
+            connection.abort()
+          }
+        }
+        const loops = [loop(), loop(), loop()]
+        await clients(server, 50)
+        await setting.until(() => lines.length === 50)
+        expect(new Set(lines)).to.deep.equal(new Set(numbers(50)))
+        await server.close()
+        await Promise.all(loops)
+      })
+    })
+
+    describe('an accept that is aborted loses no connection: the next pull gets it', () => {
+      it('rejects with the reason, leaves no listener on the signal and shuts the gate', async function () {
+        const server = await setting.listen()
+        const controller = new AbortController()
+        const reason = new Error('enough')
+        const accepting = rejection(server.accept({ signal: controller.signal }))
+        await turns()
+        expect(getEventListeners(controller.signal, 'abort')).to.have.lengthOf(1)
+        controller.abort(reason)
+        server.invariant()
+        expect(await accepting).to.equal(reason)
+        expect(getEventListeners(controller.signal, 'abort')).to.have.lengthOf(0)
+        await clients(server, 1)
+        await turns()
+        expect(server.numConnections).to.equal(0)
+        expectQueue(this, setting, server, 1)
+        expect(await (await server.accept()).reader.readLine()).to.equal('1')
+      })
+
+      it('leaves the others that wait in their order', async () => {
+        const server = await setting.listen()
+        const controller = new AbortController()
+        const first = server.accept()
+        const second = rejection(server.accept({ signal: controller.signal }))
+        const third = server.accept()
+        controller.abort('enough')
+        expect(await second).to.equal('enough')
+        await clients(server, 2)
+        expect(await (await first).reader.readLine()).to.equal('1')
+        expect(await (await third).reader.readLine()).to.equal('2')
+      })
+
+      it('leaves no listener on the signal when it succeeds or the server closes', async () => {
+        const server = await setting.listen()
+        const { signal } = new AbortController()
+        const accepting = server.accept({ signal })
+        await client(server)
+        await accepting
+        expect(getEventListeners(signal, 'abort')).to.have.lengthOf(0)
+        const pending = rejection(server.accept({ signal }))
+        await server.close()
+        expect(await pending).to.be.instanceOf(ServerClosedError)
+        expect(getEventListeners(signal, 'abort')).to.have.lengthOf(0)
+      })
+
+      it('with a signal that is aborted already takes nobody', async () => {
+        const server = await setting.listen()
+        await clients(server, 1)
+        expect(await rejection(server.accept({ signal: AbortSignal.abort('never') }))).to.equal('never')
+        await turns()
+        expect(server.numConnections).to.equal(0)
+        expect(await (await server.accept()).reader.readLine()).to.equal('1')
+      })
+
+      it('aborted at any moment around the arrival of its client, it loses none', async () => {
+        const server = await setting.listen()
+        const rounds = 100
+        const lines: (string | null)[] = []
+        for (let round = 0; round < rounds; round++) {
+          const controller = new AbortController()
+          const accepting = server.accept({ signal: controller.signal }).then(
+            (connection) => connection,
+            () => server.accept()
+          )
+          const arriving = client(server)
+          await turnsAlone(round % 5)
+          controller.abort()
+          server.invariant()
+          const socket = await arriving
+          socket.write(`${round}\n`)
+          const connection = await accepting
+          lines.push(await connection.reader.readLine())
+          connection.abort()
+          socket.destroy()
+          await connection.closed
+        }
+        expect(lines).to.deep.equal(Array.from({ length: rounds }, (_, round) => String(round)))
+      })
+
+      it('refuses options that are none', async () => {
+        const server = await setting.listen()
+        expect(await rejection(server.accept(5 as unknown as { signal: AbortSignal }))).to.be.instanceOf(TypeError)
+        expect(await rejection(server.accept({ signal: 5 as unknown as AbortSignal }))).to.be.instanceOf(TypeError)
+        server.invariant()
+      })
+    })
+
+    describe('leaving a loop over a server closes the server; the connection in hand is its owner’s', () => {
+      it('break closes the server and leaves the connection open', async () => {
+        const server = await setting.listen()
+        const [socket] = await clients(server, 1)
+        let held: Connection | undefined
+        for await (const connection of server) {
+          held = connection
+          break
+        }
+        expect(server.isClosed).to.equal(true)
+        await server.closeFinished
+        expect(await held?.reader.readLine()).to.equal('1')
+        held?.writer.write('goodbye')
+        socket?.resume()
+        expect(String((await once(socket as Socket, 'data'))[0])).to.equal('goodbye')
+      })
+
+      it('throw closes the server, and the connection held with await using', async () => {
+        const server = await setting.listen()
+        const [socket] = await clients(server, 1)
+        socket?.resume().end()
+        const failure = new Error('failed')
+        let held: Connection | undefined
+        const looping = (async () => {
+          for await (await using connection of server) {
+            held = connection
+            throw failure
+          }
+        })()
+        expect(await rejection(looping)).to.equal(failure)
+        expect([server.isClosed, held?.signal.aborted, server.numConnections]).to.deep.equal([true, true, 0])
+      })
+
+      it('return() closes the server and says that it is done', async () => {
+        const server = await setting.listen()
+        const pending = server.next()
+        expect(await server.return()).to.deep.equal({ value: undefined, done: true })
+        expect(await pending).to.deep.equal({ value: undefined, done: true })
+        expect(server.isClosed).to.equal(true)
+      })
+    })
+
+    describe('on a server made by Server.create the handler is the consumer', () => {
+      it('accept(), next(), a loop and a pool fail with BusyError and take nobody, and it serves on', async () => {
+        const lines: (string | null)[] = []
+        const server = await setting.create({}, async (connection) => {
+          lines.push(await connection.reader.readLine())
+        })
+        const loop = async (): Promise<void> => {
+          for await (const _ of server) throw new Error('A client was handed out')
+        }
+        const pool = consumerPool(server, 1, () => {
+          throw new Error('A client was handed out')
+        })
+        for (const pull of [server.accept(), server.next(), loop(), pool]) {
+          const error = await rejection(pull)
+          expect(error).to.be.instanceOf(BusyError).and.to.include({ code: 'ERR_BUSY' })
+          server.invariant()
+        }
+        await clients(server, 1)
+        await setting.until(() => lines.length === 1)
+        expect(server.isClosed).to.equal(false)
+      })
+    })
+
+    describe('a client that left while it was queued', () => {
+      it('with a reset is closed and never delivered (TCP)', async function () {
+        skipIf(this, !isTcp, 'a unix peer has no address to tell by')
+        const server = await setting.listen()
+        const [first, second] = await clients(server, 3)
+        await setting.leave(first as Socket)
+        await setting.leave(second as Socket)
+        const connection = await server.accept()
+        expect(await connection.reader.readLine()).to.equal('3')
+        expect(server.numConnections).to.equal(1)
+      })
+
+      it('with a reset never gets to a handler, nor takes a slot (TCP)', async function () {
+        skipIf(this, !isTcp, 'a unix peer has no address to tell by')
+        const { server, active, end } = await occupied(setting, 1)
+        const [first, ...others] = await clients(server, QUEUED)
+        await setting.until(() => active.length === 1)
+        for (const other of others.slice(0, -1)) await setting.leave(other)
+        first?.end()
+        end()
+        await setting.until(() => active.length === 2)
+        expect(await active[1]?.reader.readLine()).to.equal(String(QUEUED))
+        expect(server.numConnections).to.equal(1)
+      })
+
+      it('with its end is delivered with what it sent', async () => {
+        const server = await setting.listen()
+        const socket = await client(server)
+        socket.end('all of it')
+        await once(socket, 'finish')
+        const connection = await server.accept()
+        expect(Buffer.from(await connection.reader.readAll()).toString()).to.equal('all of it')
+      })
+    })
+
+    describe('at the limit, one warning at most per minute names the address and the limit', () => {
+      it('the second time within a minute nothing is said, after a minute again', async () => {
+        const limitWarnings = (): string[] => setting.warnings.filter(({ code }) => code === 'IT_TCP_AT_LIMIT').map(({ message }) => message)
+        const server = await setting.listen({ maxConnections: 1 })
+        const hitLimit = async (): Promise<void> => {
+          const [socket] = await clients(server, 1)
+          const connection = await server.accept()
+          await turns(2)
+          connection.abort()
+          await connection.closed
+          socket?.destroy()
+        }
+        await hitLimit()
+        expect(limitWarnings()).to.have.lengthOf(1)
+        expect(limitWarnings()[0]).to.include(formatAddress(server.address)).and.to.match(/\b1\b/)
+        await hitLimit()
+        expect(limitWarnings()).to.have.lengthOf(1)
+        const now = performance.now()
+        for (const [passed, count] of [
+          [59_000, 1],
+          [61_000, 2],
+          [61_001, 2]
+        ] as const) {
+          const clock = mock.method(performance, 'now', () => now + passed)
+          try {
+            await hitLimit()
+          } finally {
+            clock.mock.restore()
+          }
+          expect(limitWarnings()).to.have.lengthOf(count)
+        }
+      })
+
+      it('below the limit nothing is said', async () => {
+        const server = await setting.listen({ maxConnections: 2 })
+        await clients(server, 1)
+        await server.accept()
+        await turns(2)
+        expect(setting.warnings).to.deep.equal([])
+      })
+    })
+
+    describe('a handler’s async context', () => {
+      it('does not leak into connections accepted after it reopened the gate', async () => {
+        const storage = new AsyncLocalStorage<string>()
+        const seen: (string | undefined)[] = []
+        const server = await setting.create({ maxConnections: 1 }, async (connection) => {
+          seen.push(storage.getStore())
+          storage.enterWith('of a handler')
+          await connection.reader.readLine()
+          connection.abort()
+        })
+        await clients(server, 5)
+        await setting.until(() => seen.length === 5)
+        await setting.until(() => server.numConnections === 0)
+        expect(seen).to.deep.equal(Array(5).fill(undefined))
+      })
+
+      it('nor does that of whoever changes the limit or the mode', async () => {
+        const storage = new AsyncLocalStorage<string>()
+        const seen: (string | undefined)[] = []
+        const server = await setting.create({ maxConnections: 1 }, async ({ closed }) => {
+          seen.push(storage.getStore())
+          await closed
+        })
+        await clients(server, 3)
+        await setting.until(() => seen.length === 1)
+        storage.run('of a setter', () => {
+          server.maxConnections = 2
+        })
+        await setting.until(() => seen.length === 2)
+        storage.run('of a setter', () => {
+          server.dropIncomingConnections = true
+          server.dropIncomingConnections = false
+          server.maxConnections = 3
+        })
+        await setting.until(() => seen.length === 3 || server.numDropped === 1)
+        expect(seen.filter((store) => store !== undefined)).to.deep.equal([])
+      })
+
+      it('of an accept() is its own, whoever’s accept() opened the gate', async () => {
+        const storage = new AsyncLocalStorage<string>()
+        const server = await setting.listen()
+        const store = async (name: string): Promise<string | undefined> =>
+          await storage.run(name, async () => {
+            await server.accept()
+            return storage.getStore()
+          })
+        const stores = [store('first'), store('second')]
+        await clients(server, 2)
+        expect(await Promise.all(stores)).to.deep.equal(['first', 'second'])
+      })
+    })
+
+    describe('many short connections through a limit of 3', () => {
+      it('all are served, never more than 3 open, and nothing is left', async function () {
+        this.timeout(120_000)
+        const total = isTcp && isKernel ? 20_000 : 5_000
+        const before = descriptors()
+        const resources = active()
+        let [started, ended, most] = [0, 0, 0]
+        const server = await setting.create({ maxConnections: 3 }, async ({ reader, writer }) => {
+          most = Math.max(most, server.numConnections)
+          started++
+          writer.write((await reader.read()) as Uint8Array)
+          ended++
+          server.invariant()
+        })
+        let served = 0
+        await Promise.all(
+          Array.from({ length: 50 }, async () => {
+            while (served < total) {
+              const number = String(served++)
+              expect(await ask(setting, server, number)).to.equal(number)
+              server.invariant()
+            }
+          })
+        )
+        await setting.until(() => server.numConnections === 0)
+        expect([started, ended, most]).to.deep.equal([total, total, 3])
+        await server.close()
+        await server.finished
+        await until(() => active().every((resource) => resources.includes(resource)))
+        await until(() => descriptors() <= before)
+      })
+    })
+
+    describe('nothing leaks', () => {
+      it('after many turns of the gate', async function () {
+        this.timeout(60_000)
+        const server = await setting.listen()
+        await turns(2)
+        const before = descriptors()
+        for (let cycle = 1; cycle <= 10_000; cycle++) {
+          const controller = new AbortController()
+          const accepting = server.accept({ signal: controller.signal }).catch(() => {})
+          controller.abort()
+          if (cycle % 10 === 0) await accepting
+          if (cycle % 100 === 0) await turnsAlone(2)
+          server.invariant()
+        }
+        await until(() => descriptors() === before)
+      })
+
+      it('after a listen that failed', async () => {
+        const server = await setting.listen()
+        const before = descriptors()
+        for (let count = 0; count < 20; count++) {
+          expect(await rejection(listenOn(server))).to.include({ code: 'ERR_LISTEN' })
+        }
+        await until(() => descriptors() === before)
+        await clients(server, 1)
+        expect(await (await server.accept()).reader.readLine()).to.equal('1')
+      })
+
+      it('to a child process: with one alive the port can be bound again and queued clients are told', async function () {
+        skipIf(this, process.platform === 'win32', 'needs a shell')
+        const server = await setting.listen()
+        const accepting = server.accept()
+        const told = new Deferred()
+        // Lives until its standard input ends.
+        const child = run('sh', ['-c', 'exec cat'], { input: undefined as unknown as string, ...({} as RunOptions) })
+        void child
+        const [, queued] = await clients(server, 2)
+        queued?.resume().on('close', () => told.resolve())
+        queued?.on('end', () => queued.destroy())
+        ;(await accepting).abort()
+        await server.close()
+        await told.promise
+        const again = await listenOn(server)
+        scope.open(again)
+        await clients(again, 1)
+        await child
+      })
+    })
+  })
+
+  describe('accept(2) is called only while someone waits: counted by the kernel', () => {
+    for (const kind of ['tcp', 'unix']) {
+      for (const [mode, calls] of [
+        ['limit', 2],
+        ['loop', 1],
+        ['pool', 2],
+        ['nobody', 0]
+      ] as const) {
+        it(`strace counts ${calls} for six clients over ${kind}, mode ${mode}`, async function () {
+          await needsStrace(this)
+          skipIf(this, !kernelGateAvailable(), 'needs the kernel gate')
+          this.timeout(30_000)
+          const { stdout, stderr } = await run('strace', [
+            ...['-f', '-qq', '-e', 'trace=accept4,accept', '-e', 'signal=none', process.execPath],
+            ...[CHILD, kind, mode, String(QUEUED)]
+          ])
+          const report = JSON.parse(stdout.trim().split('\n').at(-1) as string)
+          expect(report).to.deep.include({ acceptGate: 'kernel', accepted: calls, queue: QUEUED - calls })
+          const accepts = stderr.split('\n').filter((line) => /\baccept4?\(/.test(line))
+          expect(accepts, stderr).to.have.lengthOf(calls)
+        })
+      }
+    }
+  })
+
+  describe('an open server keeps the process alive, also while the gate is shut; listeningSocket.unref() opts out', () => {
+    for (const gate of ['kernel', 'userland']) {
+      for (const kind of ['tcp', 'unix']) {
+        const env = { ...process.env, IT_TCP_GATE: gate }
+        for (const mode of ['nobody', 'pulled', 'limit', 'ref-again']) {
+          it(`${kind}, ${gate} gate, ${mode}: stays until killed`, async function () {
+            skipIf(this, gate === 'kernel' && !kernelGateAvailable(), 'needs the kernel gate')
+            // It says 'idle' when nothing else is left to do, and would end without the server.
+            const { stdout, signal } = await runNode([CHILD, kind, `alive-${mode}`, '0'], { env, killOn: /idle/ } as RunOptions)
+            expect([stdout.includes('idle'), signal]).to.deep.equal([true, 'SIGKILL'])
+          })
+        }
+        for (const mode of ['unref', 'unref-pulled', 'unref-shut', 'closed']) {
+          it(`${kind}, ${gate} gate, ${mode}: ends by itself`, async () => {
+            const { code, stderr } = await runNode([CHILD, kind, `alive-${mode}`, '0'], { env })
+            expect(code, stderr).to.equal(0)
+          })
+        }
+      }
+    }
+  })
+})
