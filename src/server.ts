@@ -20,6 +20,7 @@ import {
   ConnectionClosedError,
   ConnectionResetError,
   DelimiterNotFoundError,
+  describeSystemError,
   IdleTimeoutError,
   LimitExceededError,
   ServerClosedError,
@@ -144,7 +145,8 @@ async function open<A extends SocketAddress, L>(
   const socket = await ListeningSocket.bind(where, {
     backlog,
     keepAlive: settings.keepAlive,
-    onAccept: (client: Accepted) => server?.[ACCEPTED](client)
+    onAccept: (client: Accepted) => server?.[ACCEPTED](client),
+    onAcceptError: (error: Error) => server?.[FAILED](error)
   })
   if (signal?.aborted === true) {
     await socket.close()
@@ -175,6 +177,7 @@ interface ServerInit<A extends SocketAddress, L> {
 // Keys of what is this file's alone on a class that is public.
 const CONSTRUCT = Symbol('construct')
 const ACCEPTED = Symbol('accepted')
+const FAILED = Symbol('failed')
 
 /**
  * A server that listens. Made by {@link listen} or {@link Server.create}. Async: `Tcp.Server.t`.
@@ -489,6 +492,13 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     }
   }
 
+  /** accept(2) failed, as it does when the whole system has run out of something. */
+  [FAILED](error: Error): void {
+    // libuv would try again at once, and for ever.
+    this.#socket.shut()
+    this.#outOfDescriptors(error)
+  }
+
   // A connection of a client; undefined if it is gone already.
   #admit(client: Accepted): ByteConnection<A> | undefined {
     const { keepAlive } = this.#settings
@@ -549,7 +559,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     )
   }
 
-  #outOfDescriptors(): void {
+  #outOfDescriptors(error?: Error): void {
     if (this.#retry === undefined) {
       this.#retry = setTimeout(() => {
         this.#retry = undefined
@@ -565,12 +575,10 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     const now = performance.now()
     if (now < this.#nextDescriptorWarning) return
     this.#nextDescriptorWarning = now + WARNING_INTERVAL
-    process.emitWarning(
-      `The server on ${formatAddress(this.address)} can't accept as the process has run out of descriptors; clients wait`,
-      {
-        code: 'IT_TCP_OUT_OF_DESCRIPTORS'
-      }
-    )
+    const why = error === undefined ? 'the process has run out of descriptors' : describeSystemError(error)
+    process.emitWarning(`The server on ${formatAddress(this.address)} can't accept: ${why}; clients wait`, {
+      code: 'IT_TCP_OUT_OF_DESCRIPTORS'
+    })
   }
 
   #stopRetrying(): void {
