@@ -19,7 +19,8 @@ import {
   connectionSettings,
   DEFAULT_TIMEOUT
 } from './options.ts'
-import { createDialSocket } from './socket.ts'
+import { createDialSocket, setKeepAlive } from './socket.ts'
+import { startTimer } from './timer.ts'
 import type { BindOptions, WhereToConnect } from './where-to-connect.ts'
 
 const ACTION = 'Cannot connect'
@@ -28,10 +29,6 @@ const ATTEMPT_DELAY = 250
 /** Milliseconds before another try at a unix socket whose queue is full: doubled from the first to the last. */
 const FIRST_RETRY = 1
 const LAST_RETRY = 64
-/** A longer delay makes setTimeout fire at once. */
-const LONGEST_DELAY = 2 ** 31 - 1
-/** Seconds: Linux refuses a longer TCP_KEEPIDLE and would probe after its own two hours. */
-const LONGEST_KEEP_ALIVE = 32_767
 
 /**
  * Opens a socket to `where`, for those who want to use `node:net` itself. Async: `connect_sock`.
@@ -186,7 +183,7 @@ export async function dial(
   signal?.throwIfAborted()
   const ended = new AbortController()
   let lastFailure: Error | undefined
-  const stopTimer = after(timeout, () => ended.abort(TIMED_OUT))
+  const stopTimer = startTimer(timeout, () => ended.abort(TIMED_OUT))
   const unhook = onceAborted(signal, (reason) => ended.abort(reason))
   try {
     const endpoints = isUnix(target) ? [{ path: target.path }] : await resolve(target, bind, lookup, ended.signal)
@@ -364,22 +361,6 @@ function addressesOf<A extends SocketAddress>(where: WhereToConnect<A>, socket: 
 
 function isUnix(target: HostAndPort | SocketAddress): target is UnixAddress {
   return 'path' in target
-}
-
-function setKeepAlive(socket: Socket, keepAlive: number | false): void {
-  if (keepAlive === false || keepAlive === Number.POSITIVE_INFINITY) return
-  socket.setKeepAlive(true, 1_000 * Math.min(Math.ceil(keepAlive / 1_000), LONGEST_KEEP_ALIVE))
-}
-
-/** Calls `then` after `delay` milliseconds, however many these are. Returns the function that stops it. */
-function after(delay: number, then: () => void): () => void {
-  if (delay === Number.POSITIVE_INFINITY) return ignore
-  let timer: NodeJS.Timeout
-  const start = (rest: number): void => {
-    timer = rest > LONGEST_DELAY ? setTimeout(() => start(rest - LONGEST_DELAY), LONGEST_DELAY) : setTimeout(then, rest)
-  }
-  start(delay)
-  return () => clearTimeout(timer)
 }
 
 function dialLimits(options: ConnectSocketOptions): DialLimits {

@@ -10,6 +10,7 @@ import { type ConnectionSettings, checkDelay, checkOptions, DEFAULT_FORCE_AFTER 
 import { ByteReader, type Reader } from './reader.ts'
 import { ByteSocket, type SocketEvents } from './socket.ts'
 import { StallLimit } from './stall-limit.ts'
+import { startTimer } from './timer.ts'
 import { ByteWriter, type Chunk, createWriter, type Writer, type WriterOwner } from './writer.ts'
 
 /** The options of `connection.close()`. */
@@ -110,7 +111,7 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
   #controller: AbortController | undefined
   #closed: Deferred | undefined
   #closing: Promise<void> | undefined
-  #timer: NodeJS.Timeout | undefined
+  #stopTimer: (() => void) | undefined
   #forceAt = Number.POSITIVE_INFINITY
   #idle: StallLimit | undefined
   #reset: ConnectionResetError | undefined
@@ -230,7 +231,7 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
       this.#writer.fail(error)
     }
     this.#state = 'closed'
-    clearTimeout(this.#timer)
+    this.#stopTimer?.()
     this.#idle?.stop()
     this.reader.released()
     this.#controller?.abort(this.#closeReason)
@@ -307,10 +308,8 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
   }
 
   #after(delay: number, then: () => void): void {
-    clearTimeout(this.#timer)
-    // A longer delay makes setTimeout fire at once.
-    const longest = 2 ** 31 - 1
-    this.#timer = delay > longest ? setTimeout(() => this.#after(delay - longest, then), longest) : setTimeout(then, delay)
+    this.#stopTimer?.()
+    this.#stopTimer = startTimer(delay, then)
   }
 
   #describe(): ConnectionOpenMessage {

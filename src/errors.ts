@@ -15,7 +15,7 @@ export class ConnectError extends CodedError {
   /** Where the connection was to go. */
   readonly address: SocketAddress | HostAndPort
   /** One error for every address that was tried, in order; present when there were several. */
-  readonly errors?: readonly unknown[]
+  declare readonly errors?: readonly unknown[]
 
   constructor(address: SocketAddress | HostAndPort, cause: unknown, errors?: readonly unknown[]) {
     super(`Cannot connect to ${formatAddress(address)}: ${describeSystemError(cause)}`, { cause })
@@ -108,11 +108,10 @@ export class ServerClosedError extends CodedError {
 /** The operating system's own words for an error, such as 'connection refused'; otherwise the error's message. */
 export function describeSystemError(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
-  const { errno } = error as NodeJS.ErrnoException
+  const { code, errno } = error as NodeJS.ErrnoException
+  if (code === 'ENOTFOUND') return 'no such host name'
   const words = typeof errno === 'number' ? getSystemErrorMap().get(errno)?.[1] : undefined
-  if (words !== undefined) return words
-  if ((error as NodeJS.ErrnoException).code === 'ENOTFOUND') return 'no such host name'
-  return error.message
+  return words ?? error.message
 }
 
 // Which connection an error belongs to. A server must tell a reset of the client it serves, which is no fault of the

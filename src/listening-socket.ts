@@ -23,6 +23,7 @@ import {
   unixPathOf
 } from './descriptor.ts'
 import { ListenError } from './errors.ts'
+import { keepAliveSeconds } from './options.ts'
 import { removeStaleSocket, UnixSocketFile } from './unix-socket-file.ts'
 import type { ListenTarget, WhereToListen } from './where-to-listen.ts'
 
@@ -470,11 +471,12 @@ function addressFrom(address: net.AddressInfo | string | null): SocketAddress {
 /** Resolves in the turn in which the server listens, before it can accept anybody. */
 function listen(where: net.ListenOptions & { fd?: number }, options: ListeningSocketOptions): Promise<net.Server> {
   const { backlog, keepAlive } = options
+  const seconds = keepAliveSeconds(keepAlive)
   const server = net.createServer({
     allowHalfOpen: true,
     pauseOnConnect: true,
     noDelay: true,
-    ...(keepAlive !== false && { keepAlive: true, keepAliveInitialDelay: keepAliveSeconds(keepAlive) * 1000 })
+    ...(seconds !== undefined && { keepAlive: true, keepAliveInitialDelay: seconds * 1000 })
   })
   return new Promise((resolve, reject) => {
     server.once('error', reject)
@@ -515,12 +517,8 @@ function setSocketOptions(handle: TcpOrPipeHandle | undefined, keepAlive: number
   // A unix socket has neither.
   if (handle.setNoDelay === undefined || handle.setKeepAlive === undefined) return true
   if (handle.setNoDelay(true) !== 0) return false
-  return keepAlive === false || handle.setKeepAlive(true, keepAliveSeconds(keepAlive)) === 0
-}
-
-// Linux takes at most 32767 s and has whole seconds; Infinity is as long as can be.
-function keepAliveSeconds(keepAlive: number): number {
-  return Math.min(32_767, Math.ceil(keepAlive / 1000))
+  const seconds = keepAliveSeconds(keepAlive)
+  return seconds === undefined || handle.setKeepAlive(true, seconds) === 0
 }
 
 function askedFor(target: ListenTarget, error: unknown): SocketAddress | { readonly fd: number } {

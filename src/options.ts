@@ -51,7 +51,8 @@ export interface ConnectionOptions {
    */
   idleTimeout?: number
   /**
-   * Milliseconds of silence after which TCP keep-alive probes start (rounded up to whole seconds), or `false` for none.
+   * Milliseconds of silence after which TCP keep-alive probes start, rounded up to whole seconds and down to 32 767 s; `false` or
+   * `Infinity` for none.
    * Unix sockets have none.
    *
    * @default 60_000
@@ -95,6 +96,13 @@ export interface ServerOptions<A> extends ListenOptions {
 
 /** {@link ConnectionOptions} with every default filled in. */
 export type ConnectionSettings = Required<ConnectionOptions>
+
+/** Seconds of silence before TCP keep-alive probes; undefined for none. */
+export function keepAliveSeconds(keepAlive: number | false): number | undefined {
+  if (keepAlive === false || keepAlive === Number.POSITIVE_INFINITY) return undefined
+  // Linux refuses a longer TCP_KEEPIDLE, and would then wait for its own two hours.
+  return Math.min(32_767, Math.ceil(keepAlive / 1000))
+}
 
 /** Checks the options of a connection and fills in the defaults. `action` begins the message: 'Cannot connect'. */
 export function connectionSettings(action: string, options: ConnectionOptions): ConnectionSettings {

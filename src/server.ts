@@ -41,7 +41,8 @@ import {
   type ListenOptions,
   type ServerOptions
 } from './options.ts'
-import { createAcceptedSocket } from './socket.ts'
+import { createAcceptedSocket, setKeepAlive } from './socket.ts'
+import { startTimer } from './timer.ts'
 import type { WhereToListen } from './where-to-listen.ts'
 
 /** The listening socket of a server, to be used with care. Async: `listening_socket`. */
@@ -227,7 +228,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
   #isCheckDue = false
   #emptied: Deferred | undefined
   #retry: NodeJS.Timeout | undefined
-  #force: NodeJS.Timeout | undefined
+  #stopForce: (() => void) | undefined
   #forceAt = Number.POSITIVE_INFINITY
   #controller: AbortController | undefined
   #nextLimitWarning = 0
@@ -528,7 +529,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     const socket = 'handle' in client ? createAcceptedSocket(client.handle, keepAlive) : client.socket
     if (!this.#socket.inheritsSocketOptions && remoteAddress.family !== 'unix') {
       socket.setNoDelay(true)
-      if (keepAlive !== false) socket.setKeepAlive(true, keepAlive)
+      setKeepAlive(socket, keepAlive)
     }
     return new ByteConnection<A>(socket, this.#settings, new Slot(remoteAddress as A, localAddress as A, this.#onClosed))
   }
@@ -692,17 +693,13 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     const at = performance.now() + delay
     if (at >= this.#forceAt) return
     this.#forceAt = at
-    const longest = 2 ** 31 - 1
-    clearTimeout(this.#force)
+    this.#stopForce?.()
     const cutAll = (): void => {
-      const left = at - performance.now()
-      // A longer delay makes setTimeout fire at once.
-      if (left > 0) this.#force = setTimeout(cutAll, Math.min(left, longest))
-      else for (const connection of this.#connections) this.#cut(connection)
-      // Open connections keep the process alive; when there are none, nothing is left to force.
-      this.#force?.unref()
+      for (const connection of this.#connections) this.#cut(connection)
     }
-    cutAll()
+    // Open connections keep the process alive; when there are none, nothing is left to force.
+    if (delay === 0) cutAll()
+    else this.#stopForce = startTimer(delay, cutAll, false)
   }
 
   async #empty(): Promise<void> {
@@ -713,7 +710,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
 
   #finishIfDone(): void {
     if (this.#isListening || (this.#handler !== undefined && this.#slots > 0)) return
-    clearTimeout(this.#force)
+    this.#stopForce?.()
     if (!this.#isRaised) this.#finished.resolve()
   }
 

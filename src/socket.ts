@@ -6,6 +6,7 @@
 // the instance, and leave through _write(), _writev() and _final().
 
 import { type OnReadOpts, Socket } from 'node:net'
+import { keepAliveSeconds } from './options.ts'
 import { currentTurn } from './turn.ts'
 
 /** What the owner of a {@link ByteSocket} is told. Every call comes from the event loop, none from inside a method called. */
@@ -98,16 +99,23 @@ export function createDialSocket(): Socket {
 export function createAcceptedSocket(handle: object, keepAlive: number | false): Socket {
   // `handle`, `manualStart` are not documented; in use since Node.js 0.10. `noDelay` and `keepAlive` only note what holds for
   // the handle: without them setNoDelay(false) would do nothing.
+  const seconds = keepAliveSeconds(keepAlive)
   const options = {
     handle,
     manualStart: true,
     allowHalfOpen: true,
     noDelay: true,
-    keepAlive: keepAlive !== false,
-    keepAliveInitialDelay: keepAlive === false ? 0 : keepAlive,
+    keepAlive: seconds !== undefined,
+    keepAliveInitialDelay: (seconds ?? 0) * 1000,
     onread
   }
   return new Socket(options as object)
+}
+
+/** Sets TCP keep-alive as the option says. */
+export function setKeepAlive(socket: Socket, keepAlive: number | false): void {
+  const seconds = keepAliveSeconds(keepAlive)
+  if (seconds !== undefined) socket.setKeepAlive(true, seconds * 1000)
 }
 
 /** A connected socket as bytes in, bytes out, FIN, RST and closed. */

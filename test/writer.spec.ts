@@ -413,6 +413,26 @@ describe('Writer', () => {
           expect(writer.isClosed).to.equal(true)
         })
 
+        it('bytesWritten never goes back, also when the connection breaks', async () => {
+          const { connection, peer } = await open()
+          const { writer } = connection
+          writer.write(TOO_MUCH)
+          await turns()
+          const before = writer.bytesWritten
+          expect(before).to.be.greaterThan(0)
+          breakOff(peer)
+          await rejection(writer.flushed())
+          expect(writer.bytesWritten).to.be.at.least(before)
+          expect(writer.bytesWritten + writer.bytesPending).to.equal(TOO_MUCH.byteLength)
+          const { connection: aborted } = await open()
+          aborted.writer.write(TOO_MUCH)
+          await turns()
+          const beforeAbort = aborted.writer.bytesWritten
+          aborted.abort()
+          await aborted.closed
+          expect(aborted.writer.bytesWritten).to.be.at.least(beforeAbort)
+        })
+
         it('promises that nobody watches are no unhandled rejections', async () => {
           const { connection, peer } = await open()
           const { writer } = connection
@@ -745,6 +765,8 @@ describe('Writer', () => {
           writer.write(TOO_MUCH)
           const flushed = rejection(writer.flushed())
           const read = rejection(reader.read())
+          await turns()
+          const taken = writer.bytesWritten
           const error = await flushed
           expect(error).to.be.instanceOf(BufferAgeLimitError).with.property('code', 'ERR_BUFFER_AGE_LIMIT')
           expect((error as Error).message).to.match(/^The peer took none of \d+ bytes for 100 ms$/)
@@ -758,7 +780,7 @@ describe('Writer', () => {
           // A FIN would have sent the rest of what the system had taken before it.
           peer.resume()
           if (!peer.readableEnded && !peer.destroyed) await Promise.race([once(peer, 'end'), once(peer, 'close')])
-          if (transport.isTcp) expect(peer.bytesRead).to.be.lessThan(writer.bytesWritten)
+          if (transport.isTcp) expect(peer.bytesRead).to.be.lessThan(taken)
         })
 
         it('rejects a sink with BufferAgeLimitError and calls return() of its source', async () => {

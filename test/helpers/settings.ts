@@ -1,8 +1,7 @@
 // The same laws over TCP and over unix sockets, with the gate in the kernel and in userland.
 
 import { execFileSync } from 'node:child_process'
-import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
+import { readFileSync, readlinkSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
@@ -16,6 +15,9 @@ import { isAvailable, skipIf } from './programs.ts'
 import { rawClient, type Target } from './raw.ts'
 import { type Scope, useScope } from './scope.ts'
 import { until } from './until.ts'
+
+/** Whether the kernel gate is to be had here. */
+export const CAN_GATE_IN_KERNEL = process.env.IT_TCP_GATE !== 'userland' && kernelGateAvailable()
 
 export type Handler = (connection: Connection) => unknown
 
@@ -57,11 +59,10 @@ export function inEverySetting(define: (setting: Setting) => void, only: { isTcp
 }
 
 function useSetting(isTcp: boolean, isKernel: boolean): Setting {
-  const scope = useScope()
   let servers: Server[] = []
   let warnings: Warning[] = []
   let printers: NodeJS.WarningListener[] = []
-  const gate = process.env.IT_TCP_GATE
+  let gate: string | undefined
   const collect = (warning: Warning): void => void warnings.push(warning)
   const checkAll = (): void => {
     for (const server of servers) server.invariant()
@@ -69,24 +70,30 @@ function useSetting(isTcp: boolean, isKernel: boolean): Setting {
 
   before(function () {
     skipIf(this, !isTcp && process.platform === 'win32', 'needs unix sockets')
-    skipIf(this, isKernel && !kernelGateAvailable(), 'needs the kernel gate')
-  })
-
-  beforeEach(() => {
-    servers = []
-    warnings = []
+    skipIf(this, isKernel && !CAN_GATE_IN_KERNEL, 'needs the kernel gate')
+    gate = process.env.IT_TCP_GATE
+    process.env.IT_TCP_GATE = isKernel ? 'kernel' : 'userland'
     printers = process.listeners('warning')
     process.removeAllListeners('warning').on('warning', collect)
-    process.env.IT_TCP_GATE = isKernel ? 'kernel' : 'userland'
   })
 
-  afterEach(async () => {
+  after(async () => {
     // A warning comes a tick after its cause.
     await setImmediate()
     process.off('warning', collect)
     for (const printer of printers) process.on('warning', printer)
     if (gate === undefined) delete process.env.IT_TCP_GATE
     else process.env.IT_TCP_GATE = gate
+  })
+
+  beforeEach(() => {
+    servers = []
+    warnings = []
+  })
+
+  const scope = useScope()
+
+  afterEach(async () => {
     checkAll()
     const unexpected = warnings.filter(({ code }) => code?.startsWith('IT_TCP_') !== true)
     if (unexpected.length > 0) throw new AggregateError(unexpected, 'Unexpected warnings')
@@ -109,10 +116,10 @@ function useSetting(isTcp: boolean, isKernel: boolean): Setting {
       return warnings
     },
     async listen(options) {
-      return track(await listen(where(), options))
+      return track((await listen(where(), options)) as Server)
     },
     async create(options, handler) {
-      return track(await Server.create(where(), options, handler))
+      return track((await Server.create(where(), options, handler)) as Server)
     },
     client,
     async clients(server, count) {
@@ -127,7 +134,7 @@ function useSetting(isTcp: boolean, isKernel: boolean): Setting {
     async leave(socket) {
       if (isTcp) socket.resetAndDestroy()
       else socket.destroy()
-      if (!socket.closed) await once(socket, 'close')
+      await closed(socket)
     },
     async until(condition, what) {
       await until(async () => {
@@ -144,33 +151,54 @@ function useSetting(isTcp: boolean, isKernel: boolean): Setting {
   }
 }
 
-/** Whether `queue()` can be told here. */
-export function canTellQueue(isTcp: boolean): boolean {
-  return process.platform === 'linux' && (isTcp || isAvailable('ss'))
+/** Waits until `socket` is closed, whatever closes it. */
+export async function closed(socket: Socket): Promise<void> {
+  if (socket.closed) return
+  await new Promise((resolve) => socket.once('close', resolve))
 }
 
-/** How many clients wait in the kernel's queue of the socket that listens on `target`, as the kernel tells it. */
-export function queue(target: Target): number {
-  if (typeof target === 'string') return Number(ssColumns(target)[2])
-  const suffix = `:${target.toString(16).toUpperCase().padStart(4, '0')}`
-  for (const table of ['tcp', 'tcp6']) {
-    for (const line of readFileSync(`/proc/net/${table}`, 'latin1').split('\n')) {
-      const [, local, , state, queues] = line.trim().split(/\s+/)
-      if (local?.endsWith(suffix) && state === '0A') return Number.parseInt((queues as string).split(':')[1] as string, 16)
-    }
-  }
-  throw new Error(`Nobody listens on ${target}`)
+/** Whether `queue()` and `backlog()` can be told here. */
+export function canTellQueue(): boolean {
+  return process.platform === 'linux' && isAvailable('ss')
 }
 
-/** What `ss` says of the socket that listens on `target`: family, state, queue, backlog, address … */
-export function ssColumns(target: Target): string[] {
-  const isPort = typeof target === 'number'
-  const output = execFileSync('ss', [isPort ? '-ltnH' : '-lxnH'], { encoding: 'utf8' })
+/** How many clients wait in the kernel's queue of `server`, as the kernel tells it. */
+export function queue(server: Server): number {
+  const inProc = server.address.family === 'unix' ? undefined : queueInProc(server)
+  const told = Number(listener(server)[2])
+  if (inProc !== undefined && inProc !== told) throw new Error(`The kernel tells ${told} by one way and ${inProc} by another`)
+  return told
+}
+
+/** The backlog with which `server` listens, as the kernel tells it. */
+export function backlog(server: Server): number {
+  return Number(listener(server)[3])
+}
+
+// What ss says of the listening socket: kind, state, queue, backlog, address … Found by its number, since a unix socket is bound to
+// another name than the one it has in the end.
+function listener({ address, listeningSocket }: Server): string[] {
+  const isUnix = address.family === 'unix'
+  const output = execFileSync('ss', [isUnix ? '-lxnH' : '-ltneH'], { encoding: 'utf8' })
+  const inode = inodeOf(listeningSocket.fd)
   for (const line of output.split('\n')) {
     const columns = line.trim().split(/\s+/)
-    // Only unix sockets have the column of the kind.
-    if (isPort) columns.unshift('tcp')
-    if (isPort ? columns[4]?.endsWith(`:${target}`) : columns[4] === target) return columns
+    if (isUnix ? columns[5] === inode : line.includes(` ino:${inode} `)) return isUnix ? columns : ['tcp', ...columns]
   }
-  throw new Error(`Nobody listens on ${target}`)
+  throw new Error(`ss knows nothing of socket ${inode}`)
+}
+
+function queueInProc({ listeningSocket }: Server): number {
+  const inode = inodeOf(listeningSocket.fd)
+  for (const table of ['tcp', 'tcp6']) {
+    for (const line of readFileSync(`/proc/net/${table}`, 'latin1').split('\n')) {
+      const columns = line.trim().split(/\s+/)
+      if (columns[9] === inode) return Number.parseInt((columns[4] as string).split(':')[1] as string, 16)
+    }
+  }
+  throw new Error(`The kernel knows nothing of socket ${inode}`)
+}
+
+function inodeOf(fd: number): string {
+  return readlinkSync(`/proc/self/fd/${fd}`).replace(/\D/g, '')
 }
