@@ -158,8 +158,16 @@ export class ChunkQueue {
   }
 
   // The chunk that has the byte at `index`, and where it begins; the first one begins before what is left of it. Looked for from the
-  // end: a caller who waits for a delimiter has searched all but the last.
+  // nearer end: who waits for a delimiter has searched all but the last chunk, who has many of them buffered finds them at the head.
   #locate(index: number): [chunk: number, start: number] {
+    if (index < this.#byteLength / 2) {
+      let i = this.#head
+      let start = -this.#offset
+      for (let end = start; ; start = end, i++) {
+        end += (this.#chunks[i] as Uint8Array).byteLength
+        if (end > index) return [i, start]
+      }
+    }
     let i = this.#chunks.length
     let start = this.#byteLength
     do start -= (this.#chunks[--i] as Uint8Array).byteLength

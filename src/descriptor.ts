@@ -1,5 +1,6 @@
-// Descriptors of the operating system: duplicating them, their limit, whether one is free. Node.js has no call to
-// duplicate one, so that comes from libc through koffi; without it all but that works another way.
+// Descriptors of the operating system: duplicating them, their limit, whether one is free.
+//
+// Node.js has no call to duplicate one, so that comes from libc through koffi; without it all but that works another way.
 
 import cluster from 'node:cluster'
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs'
