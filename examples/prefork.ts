@@ -1,7 +1,6 @@
-// One listening socket, several processes: the parent opens it and accepts nobody, each child serves clients of the one kernel queue
-// under a gate of its own. A child that dies is replaced, and no waiting client is lost. SIGTERM drains all.
-//
-//   npm run build && node dist/examples/prefork.js [port] [processes] [connections per process]
+// Shows one listening socket with several processes: each child serves clients of the one kernel queue under a gate of its own.
+// Run it: npm run build && node dist/examples/prefork.js [port] [processes] [connections per process]
+// The parent accepts nobody. A child that dies is replaced, and no waiting client is lost. SIGTERM drains all.
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'

@@ -103,8 +103,7 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
   readonly writer: Writer
   readonly #writer: ByteWriter
   readonly #socket: ByteSocket
-  /** What made it, for whoever that was. */
-  readonly init: ConnectionInit<A>
+  readonly #init: ConnectionInit<A>
   #state: State = 'open'
   // What ended the connection, if it was not an orderly close.
   #reason: unknown
@@ -118,7 +117,7 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
   #openedAt: number | undefined
 
   constructor(socket: Socket, settings: ConnectionSettings, init: ConnectionInit<A>) {
-    this.init = init
+    this.#init = init
     this.#socket = new ByteSocket(socket, this)
     this.reader = new ByteReader(settings.readerBufferSize, this.#socket)
     this.#writer = new ByteWriter(this.#socket, this, settings.bufferAgeLimit)
@@ -129,16 +128,21 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
     this.#socket.resume()
   }
 
+  /** What made it, for whoever that was. */
+  get init(): ConnectionInit<A> {
+    return this.#init
+  }
+
   get socket(): Socket {
     return this.#socket.socket
   }
 
   get remoteAddress(): A {
-    return this.init.remoteAddress
+    return this.#init.remoteAddress
   }
 
   get localAddress(): A {
-    return this.init.localAddress
+    return this.#init.localAddress
   }
 
   get source(): Reader {
@@ -196,7 +200,7 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const isQuiet = this.init.isAccepted || this.reader.hasTold || this.#writer.hasTold
+    const isQuiet = this.#init.isAccepted || this.reader.hasTold || this.#writer.hasTold
     try {
       await this.close()
     } catch (error) {
@@ -237,7 +241,7 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
     this.#controller?.abort(this.#closeReason)
     this.#closed?.resolve()
     if (connectionClose.hasSubscribers) this.#publishClose()
-    this.init.onClosed?.(this)
+    this.#init.onClosed?.(this)
   }
 
   // What the writer tells ---------------------------------------------------------------------------------------------
@@ -298,7 +302,7 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
     if (at >= this.#forceAt) return
     this.#forceAt = at
     this.#after(delay, () => {
-      if (!this.#writer.isFinished) this.abort(this.#closedError(`Not all was handed over within ${delay} ms of close()`))
+      if (!this.#writer.isFinished) this.breakOff(this.#closedError(`Not all was handed over within ${delay} ms of close()`))
     })
   }
 
@@ -313,7 +317,7 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
   }
 
   #describe(): ConnectionOpenMessage {
-    const { remoteAddress, localAddress, isAccepted } = this.init
+    const { remoteAddress, localAddress, isAccepted } = this.#init
     return { socket: this.socket, remoteAddress, localAddress, isAccepted }
   }
 

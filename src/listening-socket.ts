@@ -324,11 +324,13 @@ class UserlandGate implements Gate {
   }
 
   #take(client: Accepted): void {
-    if (this.#isOpen && this.#parked.length === 0) {
+    // Where 'connection' events are all there is, several may come in one turn, without a microtask between them.
+    if (this.#isOpen && this.#parked.length === 0 && 'handle' in client) {
       this.#onAccept(client)
     } else if (this.#parked.length < this.#backlog && this.#server.listening) {
       if ('socket' in client) client.socket.on('error', ignoreWhileParked)
       this.#parked.push(client)
+      if (this.#isOpen) this.#deliverLater()
     } else {
       discard(client)
     }

@@ -57,7 +57,7 @@ describe('the examples', () => {
     const child = spawn(process.execPath, ['--enable-source-maps', join(COMPILED, `${name}.js`), ...args], {
       stdio: ['pipe', 'pipe', 'inherit']
     })
-    const exited = once(child, 'close')
+    const exited = once(child, 'exit')
     scope.defer(() => {
       child.kill('SIGKILL')
       return exited
@@ -81,7 +81,7 @@ describe('the examples', () => {
     const exit = once(child, 'exit').then(([code, signal]) => ({ code, signal }))
     const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream })[Symbol.asyncIterator]()
     const line = async (): Promise<string | undefined> => (await lines.next()).value
-    const port = Number(/^Listening on port (\d+)$/.exec((await line()) ?? '')?.[1])
+    const port = Number(/^Listening on (?:port )?(\d+)/.exec((await line()) ?? '')?.[1])
     return {
       port,
       line,
@@ -243,6 +243,30 @@ describe('the examples', () => {
     const failure = once(socket, 'error')
     server.signal('SIGTERM')
     expect((await failure)[0]).to.have.property('code', 'ECONNRESET')
+    expect(await server.exit).to.deep.equal({ code: 0, signal: null })
+  })
+
+  example('prefork', 'replaces a child that dies, loses no waiting client, and drains on SIGTERM', async () => {
+    const server = await startServer('prefork', '2', '1')
+    // What it answers is the process that serves it, and what it was asked.
+    const ask = async (socket: Socket): Promise<number> => {
+      socket.write('who?\n')
+      const [answer] = await once(socket.resume(), 'data')
+      expect(`${answer}`).to.match(/^\d+ who\?\n$/)
+      return Number.parseInt(`${answer}`, 10)
+    }
+    const [first, second] = [await server.connect(), await server.connect()]
+    const [firstChild, secondChild] = [await ask(first), await ask(second)]
+    expect(firstChild).to.not.equal(secondChild)
+    // Both are full: the third waits, until a new child has come for the one that dies.
+    const third = await server.connect()
+    const thirdChild = ask(third)
+    process.kill(firstChild, 'SIGKILL')
+    expect(await thirdChild).to.not.be.oneOf([firstChild, secondChild])
+    server.signal('SIGTERM')
+    second.end()
+    third.end()
+    expect(await server.line()).to.equal('All processes have ended')
     expect(await server.exit).to.deep.equal({ code: 0, signal: null })
   })
 

@@ -96,7 +96,7 @@ function useSetting(isTcp: boolean, isKernel: boolean): Setting {
   afterEach(async () => {
     checkAll()
     const unexpected = warnings.filter(({ code }) => code?.startsWith('IT_TCP_') !== true)
-    if (unexpected.length > 0) throw new AggregateError(unexpected, 'Unexpected warnings')
+    if (unexpected.length > 0) throw new AggregateError(unexpected, `Unexpected warnings: ${unexpected.join(', ')}`)
   })
 
   const where = () => (isTcp ? onPort(0, { host: '127.0.0.1' }) : onFile(join(scope.tempDir(), 's')))

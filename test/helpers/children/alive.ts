@@ -35,4 +35,4 @@ process.on('beforeExit', () => {
 setTimeout(() => {
   console.log(acceptGate, 'alive')
   process.exit()
-}, 300).unref()
+}, 100).unref()
