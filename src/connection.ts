@@ -258,8 +258,12 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
   writeFailed(cause: Error): Error {
     const error = this.#resetError(this.socket.errored ?? cause)
     // The reader goes on to what has arrived; the socket tells when that is all.
-    if (this.#state === 'closing') this.#socket.destroy()
-    else this.#socket.writeFailed(cause)
+    if (this.#state === 'closing') {
+      this.#end(error)
+      this.#socket.destroy()
+    } else {
+      this.#socket.writeFailed(cause)
+    }
     return error
   }
 

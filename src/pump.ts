@@ -34,6 +34,11 @@ export class Pump {
     this.#onEnd = onEnd
   }
 
+  /** Whether it waits for the target. */
+  get isWaiting(): boolean {
+    return this.#isWaiting
+  }
+
   /** Pulls and writes, until the target is full or the source has to be waited for. */
   run(): void {
     while (!this.#isEnded) {

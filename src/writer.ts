@@ -360,7 +360,7 @@ export class ByteWriter implements PumpTarget {
   #afterSent(): void {
     if (this.#queuedBytes + this.#sendingBytes > 0 || this.isFailed) return
     // Behind whatever else the event loop has to do: the system may take bytes as fast as a source gives them.
-    if (this.#pump !== undefined) setImmediate(resumePump, this.#pump)
+    if (this.#pump?.isWaiting === true) setImmediate(resumePump, this.#pump)
     if (this.#state !== 'closing') return
     if (this.#owner.canRelease) {
       this.#closed()
