@@ -111,6 +111,7 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
   #closed: Deferred | undefined
   #closing: Promise<void> | undefined
   #stopTimer: (() => void) | undefined
+  #isLingering = false
   #forceAt = Number.POSITIVE_INFINITY
   #idle: StallLimit | undefined
   #reset: ConnectionResetError | undefined
@@ -196,6 +197,7 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
     this.#end(reason ?? error)
     this.reader.close(() => error)
     this.#writer.fail(error)
+    this.#writer.forget(error)
     this.#socket.reset()
   }
 
@@ -286,6 +288,8 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
       this.#writer.forget(this.#useAfterClose())
       // A write has failed before: there is nothing left to wait for.
       this.#socket.destroy()
+    } else if (this.#state === 'closing' && this.#writer.isFinished && !this.#isLingering) {
+      this.#linger()
     }
     this.#forceAfter(forceAfter)
   }
@@ -301,17 +305,18 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
 
   // Aborts after `delay`, unless all is with the operating system by then. The earliest of several calls counts.
   #forceAfter(delay: number): void {
-    if (this.#state !== 'closing' || this.#writer.isFinished || delay === Number.POSITIVE_INFINITY) return
+    if (this.#state !== 'closing' || this.#isLingering || delay === Number.POSITIVE_INFINITY) return
     const at = performance.now() + delay
     if (at >= this.#forceAt) return
     this.#forceAt = at
     this.#after(delay, () => {
-      if (!this.#writer.isFinished) this.breakOff(this.#closedError(`Not all was handed over within ${delay} ms of close()`))
+      if (this.#writer.bytesPending > 0) this.breakOff(this.#closedError(`Not all was handed over within ${delay} ms of close()`))
     })
   }
 
   // Everything is sent: give the peer time to read it and to answer with its FIN.
   #linger(): void {
+    this.#isLingering = true
     this.#after(LINGER, () => this.#socket.destroy())
   }
 

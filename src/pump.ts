@@ -22,14 +22,15 @@ type Next = IteratorResult<Chunk, unknown>
  */
 export class Pump {
   readonly #target: PumpTarget
-  readonly #iterator: AsyncIterator<Chunk> | Iterator<Chunk>
+  readonly #iterate: () => AsyncIterator<Chunk> | Iterator<Chunk>
+  #iterator: AsyncIterator<Chunk> | Iterator<Chunk> | undefined
   readonly #onEnd: (end: PumpEnd) => void
   #isEnded = false
   #isWaiting = false
 
   /** @throws {TypeError} If `source` is not iterable. */
   constructor(source: AsyncIterable<Chunk> | Iterable<Chunk>, target: PumpTarget, onEnd: (end: PumpEnd) => void) {
-    this.#iterator = iterate(source)
+    this.#iterate = iteratorOf(source)
     this.#target = target
     this.#onEnd = onEnd
   }
@@ -42,6 +43,12 @@ export class Pump {
   /** Pulls and writes, until the target is full or the source has to be waited for. */
   run(): void {
     while (!this.#isEnded) {
+      try {
+        this.#iterator ??= this.#iterate()
+      } catch (error) {
+        this.#onError(error)
+        return
+      }
       if (this.#target.isFull) {
         this.#isWaiting = true
         return
@@ -50,9 +57,11 @@ export class Pump {
       try {
         next = this.#iterator.next()
       } catch (error) {
-        this.#end({ kind: 'source-failed', error })
+        this.#onError(error)
         return
       }
+      // The source itself may have ended the pump.
+      if (this.#isEnded) return
       if (typeof (next as Promise<Next>)?.then === 'function') {
         ;(next as Promise<Next>).then(this.#onNext, this.#onError)
         return
@@ -87,6 +96,13 @@ export class Pump {
   }
 
   #take(next: Next): void {
+    if (next === null || typeof next !== 'object') {
+      this.#end({
+        kind: 'source-failed',
+        error: new TypeError(`Cannot write as the source's next() gave no result: received ${inspect(next)}`)
+      })
+      return
+    }
     if (next.done === true) {
       this.#end({ kind: 'done' })
       return
@@ -115,17 +131,17 @@ export class Pump {
   #return(): void {
     try {
       // A parked generator answers only at its next yield, so nobody waits for it; its failure has no one to go to.
-      Promise.resolve(this.#iterator.return?.()).catch(() => {})
+      Promise.resolve(this.#iterator?.return?.()).catch(() => {})
     } catch {
       // As above.
     }
   }
 }
 
-function iterate(source: AsyncIterable<Chunk> | Iterable<Chunk>): AsyncIterator<Chunk> | Iterator<Chunk> {
-  const asyncIterator = (source as AsyncIterable<Chunk> | undefined)?.[Symbol.asyncIterator]
-  if (typeof asyncIterator === 'function') return asyncIterator.call(source)
-  const iterator = (source as Iterable<Chunk> | undefined)?.[Symbol.iterator]
-  if (typeof iterator === 'function') return iterator.call(source)
+function iteratorOf(source: AsyncIterable<Chunk> | Iterable<Chunk>): () => AsyncIterator<Chunk> | Iterator<Chunk> {
+  const { [Symbol.asyncIterator]: asyncIterate } = (source ?? {}) as Partial<AsyncIterable<Chunk>>
+  if (typeof asyncIterate === 'function') return () => asyncIterate.call(source as AsyncIterable<Chunk>)
+  const { [Symbol.iterator]: iterate } = (source ?? {}) as Partial<Iterable<Chunk>>
+  if (typeof iterate === 'function') return () => iterate.call(source as Iterable<Chunk>)
   throw new TypeError(`Cannot write as 'source' must be an iterable or an async iterable: received ${inspect(source)}`)
 }

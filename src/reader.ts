@@ -1,6 +1,7 @@
 // Bytes in: one position, many ways to read from it.
 
 import { inspect } from 'node:util'
+import { markAsUntransferable } from 'node:worker_threads'
 import { fromString as encode } from 'uint8arrays/from-string'
 import { toString as decode } from 'uint8arrays/to-string'
 import { onceAborted } from './abort.ts'
@@ -472,8 +473,10 @@ export class ByteReader implements Reader {
     const available = this.#queue.byteLength
     const found = search.in(this.#queue)
     if (found === -1 && !this.#isEnded) {
-      // Two more may be there: a carriage return and the line feed on its way.
-      if (available > search.maxLength + 1) throw this.#notFound(search)
+      // One more may be there: a carriage return, with its line feed on the way.
+      const { maxLength } = search
+      if (available > maxLength + 1 || (available > maxLength && this.#queue.at(maxLength) !== CARRIAGE_RETURN))
+        throw this.#notFound(search)
       return WAIT
     }
     if (available === 0) return null
@@ -539,9 +542,9 @@ class ReaderIterator<T> implements AsyncIterableIterator<T, undefined> {
   }
 }
 
-// Small chunks are cut from a shared block: an ArrayBuffer of its own costs more than its bytes.
-const BLOCK_SIZE = 65_536
-const SMALL = 4096
+// Small chunks are cut from a shared block: an ArrayBuffer of its own costs more than its bytes. A chunk that is kept keeps its block.
+const BLOCK_SIZE = 16_384
+const SMALL = 2048
 let block = new ArrayBuffer(0)
 let blockUsed = 0
 
@@ -552,6 +555,8 @@ function own(bytes: Uint8Array, length: number, lent: boolean): Bytes {
   if (length <= SMALL) {
     if (blockUsed + length > block.byteLength) {
       block = new ArrayBuffer(BLOCK_SIZE)
+      // Who transfers one chunk to a worker would empty the others.
+      markAsUntransferable(block)
       blockUsed = 0
     }
     chunk = new Uint8Array(block, blockUsed, length)

@@ -710,7 +710,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
 
   #finishIfDone(): void {
     if (this.#isListening || (this.#handler !== undefined && this.#slots > 0)) return
-    this.#stopForce?.()
+    if (this.#slots === 0) this.#stopForce?.()
     if (!this.#isRaised) this.#finished.resolve()
   }
 

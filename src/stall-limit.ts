@@ -27,15 +27,18 @@ class Wheel {
   }
 }
 
-/** Calls `onStall` once `progress()` has not changed for `limit` milliseconds, while it is started. */
+/**
+ * Calls `onStall` once `progress()` has not changed for `limit` milliseconds, while it is started. It stops by itself when `progress()`
+ * gives undefined, since nothing is waited for.
+ */
 export class StallLimit {
   readonly #limit: number
-  readonly #progress: () => number
+  readonly #progress: () => number | undefined
   readonly #onStall: () => void
-  #seen = 0
+  #seen: number | undefined
   #since = 0
 
-  constructor(limit: number, progress: () => number, onStall: () => void) {
+  constructor(limit: number, progress: () => number | undefined, onStall: () => void) {
     this.#limit = limit
     this.#progress = progress
     this.#onStall = onStall
@@ -65,7 +68,9 @@ export class StallLimit {
   /** Called by the timer. */
   look(now: number): void {
     const progress = this.#progress()
-    if (progress !== this.#seen) {
+    if (progress === undefined) {
+      this.stop()
+    } else if (progress !== this.#seen) {
       this.#seen = progress
       this.#since = now
     } else if (now - this.#since >= this.#limit) {

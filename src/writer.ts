@@ -96,6 +96,8 @@ export class ByteWriter implements PumpTarget {
   readonly #owner: WriterOwner
   #state: State = 'open'
   #accepted = 0
+  // As last told: it never goes back.
+  #written = 0
   #queue: Entry[] = []
   #queuedBytes = 0
   // Of the write in flight; 0 when there is none.
@@ -119,16 +121,16 @@ export class ByteWriter implements PumpTarget {
   }
 
   get bytesWritten(): number {
-    return this.#accepted - this.bytesPending
+    // libuv knows what is left of a write in flight, as long as it goes well.
+    if (!this.isFailed) {
+      const unsent = Math.min(this.#sendingBytes, this.#sendingBytes === 0 ? 0 : (this.#socket.unsent ?? this.#sendingBytes))
+      this.#written = Math.max(this.#written, this.#accepted - this.#queuedBytes - unsent)
+    }
+    return this.#written
   }
 
   get bytesPending(): number {
-    // libuv knows what is left of a write in flight, but not of one that it has not been given yet.
-    const sending =
-      this.#sendingBytes === 0 || this.isFailed
-        ? this.#sendingBytes
-        : Math.min(this.#sendingBytes, this.#socket.unsent ?? this.#sendingBytes)
-    return this.#queuedBytes + sending
+    return this.#accepted - this.bytesWritten
   }
 
   get isClosed(): boolean {
@@ -209,6 +211,7 @@ export class ByteWriter implements PumpTarget {
   finish(): void {
     if (this.#state !== 'open') return
     this.#state = 'closing'
+    this.#pump?.stop(this.#refusal('write'))
     this.#afterSent()
   }
 
@@ -217,6 +220,7 @@ export class ByteWriter implements PumpTarget {
     if (this.isFailed) return
     this.#state = { error }
     if (this.#queuedBytes + this.#sendingBytes > 0) this.#lost = error
+    else this.#written = this.#accepted
     this.#hasTold = this.#flushes !== undefined || this.#pump !== undefined || this.#closing !== undefined
     this.#queue = []
     this.#age?.stop()
@@ -383,8 +387,7 @@ export class ByteWriter implements PumpTarget {
     if (this.#sendingBytes === 0 || this.isFailed) return
     this.#age ??= new StallLimit(
       this.#bufferAgeLimit,
-      // While nothing waits, that counts as progress.
-      () => (this.#sendingBytes === 0 ? -1 : this.bytesWritten),
+      () => (this.#sendingBytes === 0 ? undefined : this.bytesWritten),
       () => this.#tooOld()
     )
     this.#age.start()
