@@ -121,11 +121,7 @@ export class ByteWriter implements PumpTarget {
   }
 
   get bytesWritten(): number {
-    // libuv knows what is left of a write in flight, as long as it goes well.
-    if (!this.isFailed) {
-      const unsent = Math.min(this.#sendingBytes, this.#sendingBytes === 0 ? 0 : (this.#socket.unsent ?? this.#sendingBytes))
-      this.#written = Math.max(this.#written, this.#accepted - this.#queuedBytes - unsent)
-    }
+    if (!this.isFailed) this.#noteWritten(this.#socket.unsent)
     return this.#written
   }
 
@@ -218,9 +214,9 @@ export class ByteWriter implements PumpTarget {
   /** Notes that nothing can be written any more, and why. Bytes that wait are lost. */
   fail(error: Error): void {
     if (this.isFailed) return
+    this.#noteWritten(this.#socket.unsent)
     this.#state = { error }
     if (this.#queuedBytes + this.#sendingBytes > 0) this.#lost = error
-    else this.#written = this.#accepted
     this.#hasTold = this.#flushes !== undefined || this.#pump !== undefined || this.#closing !== undefined
     this.#queue = []
     this.#age?.stop()
@@ -253,6 +249,12 @@ export class ByteWriter implements PumpTarget {
   /** Whether anybody was told of the failure. */
   get hasTold(): boolean {
     return this.#hasTold
+  }
+
+  // libuv knows what is left of a write in flight, as long as that goes well.
+  #noteWritten(unsent = this.#sendingBytes): void {
+    const sending = Math.min(this.#sendingBytes, unsent)
+    this.#written = Math.max(this.#written, this.#accepted - this.#queuedBytes - sending)
   }
 
   #refusal(action: string): Error {
@@ -342,7 +344,11 @@ export class ByteWriter implements PumpTarget {
     // Writes that end with their socket come back as if they had succeeded.
     if (this.isFailed || this.#socket.isDestroyed) return
     if (error != null) {
+      // Of a write that failed libuv has forgotten what is left.
+      this.#noteWritten()
+      const written = this.#written
       this.fail(this.#owner.writeFailed(error))
+      this.#written = written
       return
     }
     this.#sendingBytes = 0

@@ -1,8 +1,14 @@
 import { expect } from 'chai'
 import { ChunkQueue } from '../src/chunk-queue.ts'
+import { turns } from './helpers/until.ts'
 
 const bytes = (text: string): Uint8Array<ArrayBuffer> => new Uint8Array(Buffer.from(text))
 const text = (chunk: Uint8Array | undefined): string | undefined => (chunk === undefined ? undefined : Buffer.from(chunk).toString())
+
+/** Lets the event loop turn now and then: what takes for ever is then ended by mocha. */
+async function breathe(count: number): Promise<void> {
+  if (count % 1000 === 0) await turns(1)
+}
 
 function queueOf(...chunks: string[]): ChunkQueue {
   const queue = new ChunkQueue()
@@ -154,45 +160,76 @@ describe('ChunkQueue', () => {
     for (let seed = 1; seed <= 200; seed++) compareWithModel(seed)
   })
 
-  // Both would take minutes if every call looked at every chunk.
-  it('takes many small chunks one by one', () => {
+  // These would take minutes if every call looked at every chunk.
+  it('takes many small chunks one by one', async () => {
     const queue = new ChunkQueue()
     for (let i = 0; i < 100_000; i++) queue.push(bytes('a'))
-    for (let i = 0; i < 100_000; i++) expect(text(queue.shift())).to.equal('a')
+    for (let i = 0; i < 100_000; i++) {
+      if (queue.shift()?.[0] !== 97) expect.fail(`not given at ${i}`)
+      await breathe(i)
+    }
     expect(queue.byteLength).to.equal(0)
   })
 
-  it('finds each of many delimiters at its head without looking at every chunk', () => {
+  it('finds each of many delimiters at its head without looking at every chunk', async () => {
     const queue = new ChunkQueue()
     for (let i = 0; i < 100_000; i++) queue.push(bytes('\n'))
     for (let i = 0; i < 100_000; i++) {
       if (queue.indexOf(bytes('\n'), 0) !== 0 || queue.at(0) !== 10) expect.fail(`not found at ${i}`)
       queue.skip(1)
+      await breathe(i)
     }
   })
 
-  it('finds a delimiter behind many chunks without looking at those again', () => {
+  it('finds a delimiter behind many chunks without looking at those again', async () => {
     const queue = new ChunkQueue()
     for (let i = 0; i < 100_000; i++) {
       queue.push(bytes('a'))
       if (queue.indexOf(bytes('\r\n'), Math.max(0, i - 1)) !== -1) expect.fail(`found at ${i}`)
+      await breathe(i)
     }
     queue.push(bytes('\r\n'))
     expect(queue.indexOf(bytes('\r\n'), 99_999)).to.equal(100_000)
   })
+
+  it('shiftLine() gives ASCII lines of the first chunk, without \\n or \\r\\n, and mixes with everything else', () => {
+    const queue = queueOf('x', 'one\ntwo\r\n\nfour\nrest')
+    expect(queue.shiftLine(100)).to.equal(undefined)
+    queue.skip(1)
+    expect(queue.shiftLine(100)).to.equal('one')
+    expect(queue.at(0)).to.equal(0x74)
+    expect(queue.shiftLine(3)).to.equal('two')
+    expect(text(queue.take(1))).to.equal('\n')
+    expect(queue.shiftLine(3)).to.equal(undefined)
+    expect(queue.shiftLine(4)).to.equal('four')
+    expect(queue.shiftLine(100)).to.equal(undefined)
+    expect(text(queue.shift())).to.equal('rest')
+    expect(queue.byteLength).to.equal(0)
+  })
+
+  it('shiftLine() leaves lines with other characters to be searched for', () => {
+    const queue = queueOf('é\nab\n')
+    expect(queue.shiftLine(100)).to.equal(undefined)
+    queue.skip(3)
+    expect(queue.shiftLine(100)).to.equal('ab')
+    expect(queue.byteLength).to.equal(0)
+  })
 })
 
-// Random calls, each compared with the same on one Buffer. Few different bytes, so that false starts are frequent.
+// Few, so that false starts are frequent.
+const LETTERS = Buffer.from('aab\r\n')
+
+// Random calls, each compared with the same on one Buffer.
 function compareWithModel(seed: number): void {
   const random = randomFrom(seed)
   const queue = new ChunkQueue()
   let model = Buffer.alloc(0)
   for (let step = 0; step < 300; step++) {
-    const what = random(8)
+    const what = random(9)
     const length = random(model.byteLength + 1)
     const message = `seed ${seed}, step ${step}`
     if (what <= 1) {
-      const chunk = new Uint8Array(1 + random(8)).map(() => 97 + random(2))
+      const chunk = new Uint8Array(1 + random(8)).map(() => LETTERS[random(LETTERS.length)] as number)
       queue.push(chunk)
       model = Buffer.concat([model, chunk])
     } else if (what === 2) {
@@ -212,8 +249,16 @@ function compareWithModel(seed: number): void {
       expect(filled, message).to.equal(Math.min(target.byteLength, model.byteLength))
       expect(text(target.subarray(0, filled)), message).to.equal(model.subarray(0, filled).toString())
     } else if (what === 6) {
-      const wanted = Buffer.from(Array.from({ length: 1 + random(5) }, () => 97 + random(2)))
+      const wanted = Buffer.from(Array.from({ length: 1 + random(5) }, () => LETTERS[random(LETTERS.length)] as number))
       expect(queue.indexOf(wanted, length), `${message}: ${wanted} from ${length} in ${model}`).to.equal(indexOf(model, wanted, length))
+    } else if (what === 7) {
+      const line = queue.shiftLine(4)
+      const end = model.indexOf('\n')
+      if (line !== undefined) {
+        expect(line, message).to.equal(model.subarray(0, end).toString().replace(/\r$/, ''))
+        expect(line.length, message).to.be.at.most(4)
+        model = model.subarray(end + 1)
+      }
     } else if (length < model.byteLength) {
       expect(queue.at(length), message).to.equal(model[length])
     }

@@ -1,4 +1,3 @@
-import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { inspect } from 'node:util'
@@ -30,8 +29,12 @@ const CHILD = fileURLToPath(new URL('helpers/children/handler-error.js', import.
 /** More than the buffers of both sides hold. */
 const TOO_MUCH = Buffer.alloc(16 * 1024 * 1024)
 
+class CustomError extends Error {
+  readonly [inspect.custom] = (): string => 'an error'
+}
+
 /** What a handler may throw. */
-const FAILURES: readonly unknown[] = [new Error('an error'), 'a string', 42, undefined, null, { an: 'object' }]
+const FAILURES: readonly unknown[] = [new CustomError('failed'), 'a string', 42, undefined, null, { an: 'object' }]
 
 describe('Server: handler errors', () => {
   inEverySetting((setting) => {
@@ -63,15 +66,21 @@ describe('Server: handler errors', () => {
 
       it('the other handlers go on, and no new one is called', async () => {
         const mayEnd = new Deferred()
+        const mayFail = new Deferred()
         const ended: (string | null)[] = []
         let started = 0
         const { server, outcome } = await watched(setting, { maxConnections: 3 }, async ({ reader, writer }) => {
-          if (++started === 3) throw new Error('failed')
+          if (++started === 3) {
+            await mayFail.promise
+            throw new Error('failed')
+          }
           await mayEnd.promise
           ended.push(await reader.readLine())
           writer.write('done')
         })
         const sockets = await clients(server, 5)
+        await setting.until(() => started === 3)
+        mayFail.resolve()
         await setting.until(() => outcome.length === 1)
         await server.closeFinished
         expect([started, ended.length]).to.deep.equal([3, 0])
@@ -135,7 +144,7 @@ describe('Server: handler errors', () => {
             await readToEnd(socket)
             socket.end()
           }
-          await expectServing(setting, server, outcome, () => count === 4)
+          await expectServing(setting, server, outcome, () => count === 5)
           await server.close()
           await setting.until(() => outcome.length === 1)
           expect(outcome).to.deep.equal(['finished'])
@@ -156,11 +165,12 @@ describe('Server: handler errors', () => {
               return handler(given)
             })
             const [socket] = await clients(server, 1)
+            const port = socket?.localPort
             await readToEnd(socket as Socket)
             socket?.end()
             await setting.until(() => reports.length === 1)
             expect(reports).to.deep.equal([[connection?.remoteAddress, failure, true]])
-            if (isTcp) expect(connection?.remoteAddress).to.have.property('port', socket?.localPort)
+            if (isTcp) expect(connection?.remoteAddress).to.have.property('port', port)
             await expectServing(setting, server, outcome)
           })
         }
@@ -304,6 +314,7 @@ describe('Server: handler errors', () => {
         })
         const [socket] = await clients(server, 1)
         await reading.promise
+        await new Promise((resolve) => socket?.write('few', resolve))
         await setting.leave(socket as Socket)
         await setting.until(() => errors.length === 1)
         await expectServing(setting, server, outcome)
@@ -443,12 +454,14 @@ describe('Server: handler errors', () => {
       it('the reset of an upstream that the handler has dialled', async function () {
         skipIf(this, !isTcp, 'a unix socket knows no reset')
         const upstream = await rawServer(scope)
-        const { server, outcome } = await watched(setting, {}, async ({ reader }) => {
+        const dialled = new Deferred()
+        const { server, outcome } = await watched(setting, {}, async () => {
           await using other = await dial(upstream)
-          await reader.readLine()
+          dialled.resolve()
           await other.reader.read()
         })
         await clients(server, 1)
+        await dialled.promise
         ;(await upstream.accept()).resetAndDestroy()
         await setting.until(() => outcome.length === 1)
         expect(outcome[0]).to.have.property('raised').that.is.instanceOf(ConnectionResetError)

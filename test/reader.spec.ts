@@ -217,7 +217,11 @@ describe('Reader', () => {
           const delimiter = '\r\n-é-'
           const record = bytes(`ab\r\n-${delimiter}`)
           const rest = [...record.keys()].slice(1)
-          const splits = [rest, ...rest.map((at) => [at]), ...rest.flatMap((first) => rest.filter((at) => at > first).map((at) => [first, at]))]
+          const splits = [
+            rest,
+            ...rest.map((at) => [at]),
+            ...rest.flatMap((first) => rest.filter((at) => at > first).map((at) => [first, at]))
+          ]
           for (const split of splits) {
             for (const isPending of [true, false]) {
               const pieces = [0, ...split].map((start, index) => record.subarray(start, split[index] ?? record.byteLength))
@@ -245,7 +249,9 @@ describe('Reader', () => {
           const wanted = ['', 'plain', 'crlf', '', 'é€😀', 'a\rb', 'double\r', '\uFEFFmark', 'last']
           const all = bytes('\nplain\ncrlf\r\n\r\né€😀\na\rb\ndouble\r\r\n\uFEFFmark\nlast\r\n')
           for (const size of [1, 2, 3, 5, 100]) {
-            const pieces = Array.from({ length: Math.ceil(all.byteLength / size) }, (_, index) => all.subarray(index * size, (index + 1) * size))
+            const pieces = Array.from({ length: Math.ceil(all.byteLength / size) }, (_, index) =>
+              all.subarray(index * size, (index + 1) * size)
+            )
             const delivered = deliver(peer, connection, ...pieces)
             const lines: (string | null)[] = []
             for (let count = 0; count < wanted.length; count++) lines.push(await reader.readLine())
@@ -1034,7 +1040,10 @@ describe('Reader', () => {
       const reader = fed()
       const chunk = new Uint8Array(KIB).fill(120)
       const line = reader.readLine({ maxLength: Number.POSITIVE_INFINITY })
-      for (let count = 0; count < 64 * KIB; count++) reader.received(chunk, KIB, true)
+      for (let count = 0; count < 64 * KIB; count++) {
+        reader.received(chunk, KIB, true)
+        await breathe(count)
+      }
       feed(reader, '\n')
       expect(await line).to.have.length(64 * MIB)
     })
@@ -1043,7 +1052,10 @@ describe('Reader', () => {
       const reader = fed()
       const chunk = new Uint8Array(KIB).fill(120)
       const record = reader.readUntil('\r\n.\r\n', { maxLength: Number.POSITIVE_INFINITY })
-      for (let count = 0; count < 64 * KIB; count++) reader.received(chunk, KIB, true)
+      for (let count = 0; count < 64 * KIB; count++) {
+        reader.received(chunk, KIB, true)
+        await breathe(count)
+      }
       for (const byte of '\r\n.\r\n') feed(reader, byte)
       expect(await record).to.have.length(64 * MIB + 5)
     })
@@ -1057,12 +1069,11 @@ describe('Reader', () => {
       it(`law 1: reader.${name} takes 200 000 single bytes at a cost that does not grow with what is behind`, async () => {
         const reader = fed()
         for (let count = 0; count < 200_000; count++) feed(reader, 'a;\n'[count % 3] as string)
-        const deadline = performance.now() + 60_000
-        while (reader.bytesAvailable > 2) {
+        for (let count = 0; reader.bytesAvailable > 2; count++) {
           await take(reader)
-          if (performance.now() > deadline) expect.fail(`${reader.bytesAvailable} bytes are left after a minute`)
+          await breathe(count)
         }
-      }).timeout(70_000)
+      })
     }
 
     it('law 7: a next() that was settled by return() in the turn in which bytes arrive leaves them', async () => {
@@ -1093,6 +1104,11 @@ describe('Reader', () => {
     }
   })
 })
+
+/** Lets the event loop turn now and then: what takes for ever is then ended by mocha. */
+async function breathe(count: number): Promise<void> {
+  if (count % 1000 === 0) await turns(1)
+}
 
 function bytes(data: string): Uint8Array<ArrayBuffer> {
   return new Uint8Array(Buffer.from(data))

@@ -14,6 +14,7 @@ import { descriptors } from './helpers/descriptors.ts'
 import { skipIf } from './helpers/programs.ts'
 import { readToEnd, type Target } from './helpers/raw.ts'
 import { rejection } from './helpers/rejection.ts'
+import type { Scope } from './helpers/scope.ts'
 import { CAN_GATE_IN_KERNEL, closed, inEverySetting, type Setting } from './helpers/settings.ts'
 import { transcript } from './helpers/transcript.ts'
 import { until } from './helpers/until.ts'
@@ -453,19 +454,19 @@ describe('Server: lifetime', () => {
       })
 
       it('after 30 s the connections that are open are aborted, not before', async () => {
-        await withClock(async (pass) => {
-          const server = await setting.listen()
-          await clients(server, 1)
-          const connection = await server.accept()
-          const disposing = server[Symbol.asyncDispose]()
-          await server.closeFinished
-          pass(29_999)
-          await turns()
-          expect(connection.signal.aborted).to.equal(false)
-          pass(1)
-          await disposing
-          expect(connection.signal.aborted).to.equal(true)
-        })
+        const pass = stopClock(scope)
+        const server = await setting.listen()
+        await clients(server, 1)
+        const connection = await server.accept()
+        const disposing = server[Symbol.asyncDispose]()
+        await server.closeFinished
+        pass(29_999)
+        await turns()
+        expect(connection.signal.aborted).to.equal(false)
+        pass(1)
+        await turns()
+        expect(connection.signal.aborted).to.equal(true)
+        await disposing
       })
     })
 
@@ -479,36 +480,55 @@ describe('Server: lifetime', () => {
         await server.finished
       })
 
-      it('the earlier deadline counts, whichever call came first', async () => {
-        await withClock(async (pass) => {
-          for (const delays of [
-            [5_000, 1_000],
-            [1_000, 5_000]
-          ]) {
-            const { server, connection } = await withOne(setting)
-            for (const forceAfter of delays) await server.close({ forceAfter })
-            pass(999)
-            await turns()
-            expect(connection.signal.aborted).to.equal(false)
-            pass(1)
-            await connection.closed
-            await server.finished
-          }
+      it('with a handler that goes on its connection is aborted all the same, and its failing of that is not raised', async () => {
+        const pass = stopClock(scope)
+        let held: Connection | undefined
+        const server = await setting.create({}, async (connection) => {
+          held = connection
+          await connection.reader.readAll()
         })
+        await clients(server, 1)
+        await setting.until(() => held !== undefined)
+        await server.close({ forceAfter: 1_000 })
+        pass(999)
+        await turns()
+        expect(held?.signal.aborted).to.equal(false)
+        pass(1)
+        await turns()
+        expect(held?.signal.aborted).to.equal(true)
+        await server.finished
+      })
+
+      it('the earlier deadline counts, whichever call came first', async () => {
+        const pass = stopClock(scope)
+        for (const delays of [
+          [5_000, 1_000],
+          [1_000, 5_000]
+        ]) {
+          const { server, connection } = await withOne(setting)
+          for (const forceAfter of delays) await server.close({ forceAfter })
+          pass(999)
+          await turns()
+          expect(connection.signal.aborted).to.equal(false)
+          pass(1)
+          await turns()
+          expect(connection.signal.aborted).to.equal(true)
+          await server.finished
+        }
       })
 
       it('a forceAfter beyond what a timer can hold is honoured', async () => {
-        await withClock(async (pass) => {
-          const { server, connection } = await withOne(setting)
-          await server.close({ forceAfter: 2 ** 31 + 1_000 })
-          pass(1)
-          await turns()
-          pass(2 ** 31 - 2)
-          await turns()
-          expect(connection.signal.aborted).to.equal(false)
-          pass(1_001)
-          await connection.closed
-        })
+        const pass = stopClock(scope)
+        const { server, connection } = await withOne(setting)
+        await server.close({ forceAfter: 2 ** 31 + 1_000 })
+        pass(1)
+        await turns()
+        pass(2 ** 31 - 2)
+        await turns()
+        expect(connection.signal.aborted).to.equal(false)
+        pass(1_001)
+        await turns()
+        expect(connection.signal.aborted).to.equal(true)
       })
     })
 
@@ -651,18 +671,17 @@ async function endOf(socket: net.Socket): Promise<string> {
   return end
 }
 
-/** Runs `body` with timers and a clock that only `pass` lets go on. */
-async function withClock(body: (pass: (time: number) => void) => Promise<void>): Promise<void> {
+/** Stops timers and the clock, for the rest of the test: only the function that is returned lets them go on. */
+function stopClock(scope: Scope): (time: number) => void {
   let now = performance.now()
   const clock = mock.method(performance, 'now', () => now)
   mock.timers.enable({ apis: ['setTimeout'] })
-  try {
-    await body((time) => {
-      now += time
-      mock.timers.tick(time)
-    })
-  } finally {
+  scope.defer(() => {
     mock.timers.reset()
     clock.mock.restore()
+  })
+  return (time) => {
+    now += time
+    mock.timers.tick(time)
   }
 }

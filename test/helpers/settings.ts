@@ -95,7 +95,7 @@ function useSetting(isTcp: boolean, isKernel: boolean): Setting {
 
   afterEach(async () => {
     checkAll()
-    const unexpected = warnings.filter(({ code }) => code?.startsWith('IT_TCP_') !== true)
+    const unexpected = warnings.filter(({ name, code }) => code?.startsWith('IT_TCP_') !== true && name !== 'ExperimentalWarning')
     if (unexpected.length > 0) throw new AggregateError(unexpected, `Unexpected warnings: ${unexpected.join(', ')}`)
   })
 
