@@ -483,13 +483,15 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
       else void this.#serve(connection, this.#handler)
     }
     if (!this.#socket.isOpen) return
-    if (!this.#wantsClients) {
-      // Whoever got the client may pull again in this very turn: look after its microtasks, and before the next accept(2).
-      if (this.#handler === undefined && this.#slots < this.#maxConnections) this.#checkSoon()
-      else this.#socket.shut()
+    const isWanted = this.#wantsClients
+    if (!isWanted && (this.#handler !== undefined || this.#slots >= this.#maxConnections)) {
+      this.#socket.shut()
     } else if (!isDescriptorFree(1)) {
       this.#socket.shut()
-      this.#outOfDescriptors()
+      if (isWanted) this.#outOfDescriptors()
+    } else if (!isWanted) {
+      // Whoever got the client may pull again in this very turn: look after its microtasks, and before the next accept(2).
+      this.#checkSoon()
     }
   }
 

@@ -209,6 +209,12 @@ describe('Reader', () => {
           expect(await pending).to.equal(5)
           expect(text(buffer)).to.equal('12345')
           expect(text(await reader.read())).to.equal('6789')
+          const exact = reader.readInto(buffer)
+          await deliver(peer, connection, 'abcde')
+          expect(await exact).to.equal(5)
+          const next = reader.read()
+          await deliver(peer, connection, 'f')
+          expect(text(await next)).to.equal('f')
         })
 
         it('reader.readUntil() finds a delimiter that is split over chunks in every way', async () => {
@@ -456,6 +462,9 @@ describe('Reader', () => {
           await until(() => reader.bytesAvailable >= 1000)
           expect(await reader.peek(MIB)).to.have.length(MIB)
           expect(await reader.readExactly(MIB)).to.have.length(MIB)
+          await until(() => reader.bytesAvailable >= 1000)
+          await turns(50)
+          expect(reader.bytesAvailable).to.be.at.most(1000 + LARGEST_CHUNK)
           expect((await rejection(reader.readLine({ maxLength: MIB }))) as Error).to.be.instanceOf(DelimiterNotFoundError)
           expect(await reader.discard()).to.equal(TOO_MUCH.byteLength - MIB)
         })
@@ -814,6 +823,9 @@ describe('Reader', () => {
           const { reader } = connection
           await deliver(peer, connection, 'abc--', '--')
           expect(text(await reader.readUntil('----', { maxLength: 3 }))).to.equal('abc----')
+          const pending = reader.readUntil('----', { maxLength: 3 })
+          await deliver(peer, connection, 'abc---', '-')
+          expect(text(await pending)).to.equal('abc----')
           await deliver(peer, connection, 'abcd---', '-')
           expect(await rejection(reader.readUntil('----', { maxLength: 3 }))).to.be.instanceOf(DelimiterNotFoundError)
           expect(text(await reader.readUntil('----', { maxLength: 4 }))).to.equal('abcd----')
@@ -1040,6 +1052,7 @@ describe('Reader', () => {
       const reader = fed()
       const chunk = new Uint8Array(KIB).fill(120)
       const line = reader.readLine({ maxLength: Number.POSITIVE_INFINITY })
+      const breathe = pace()
       for (let count = 0; count < 64 * KIB; count++) {
         reader.received(chunk, KIB, true)
         await breathe(count)
@@ -1052,6 +1065,7 @@ describe('Reader', () => {
       const reader = fed()
       const chunk = new Uint8Array(KIB).fill(120)
       const record = reader.readUntil('\r\n.\r\n', { maxLength: Number.POSITIVE_INFINITY })
+      const breathe = pace()
       for (let count = 0; count < 64 * KIB; count++) {
         reader.received(chunk, KIB, true)
         await breathe(count)
@@ -1069,6 +1083,7 @@ describe('Reader', () => {
       it(`law 1: reader.${name} takes 200 000 single bytes at a cost that does not grow with what is behind`, async () => {
         const reader = fed()
         for (let count = 0; count < 200_000; count++) feed(reader, 'a;\n'[count % 3] as string)
+        const breathe = pace()
         for (let count = 0; reader.bytesAvailable > 2; count++) {
           await take(reader)
           await breathe(count)
@@ -1105,9 +1120,14 @@ describe('Reader', () => {
   })
 })
 
-/** Lets the event loop turn now and then: what takes for ever is then ended by mocha. */
-async function breathe(count: number): Promise<void> {
-  if (count % 1000 === 0) await turns(1)
+/** Lets the event loop turn now and then, and gives up where the cost grows with what is there, which would take for ever. */
+function pace(): (count: number) => Promise<void> {
+  const start = performance.now()
+  return async (count) => {
+    if (count % 1000 !== 0) return
+    await turns(1)
+    if (performance.now() - start > 8_000) throw new Error(`Only ${count} rounds were done`)
+  }
 }
 
 function bytes(data: string): Uint8Array<ArrayBuffer> {
