@@ -475,13 +475,21 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
       return
     }
     const connection = this.#admit(client)
-    if (connection !== undefined) {
-      this.#slots++
-      this.#connections.add(connection)
-      if (this.#slots >= this.#maxConnections) this.#atLimit()
-      if (this.#handler === undefined) (this.#waiters.shift() as Waiter<A>).deferred.resolve(connection)
-      else void this.#serve(connection, this.#handler)
+    if (connection === undefined) {
+      this.#adjustAfterAccept()
+      return
     }
+    this.#slots++
+    this.#connections.add(connection)
+    const waiter = this.#waiters.shift()
+    // The gate first: the handler may look at the server.
+    this.#adjustAfterAccept()
+    if (this.#slots >= this.#maxConnections) this.#atLimit()
+    if (this.#handler !== undefined) void this.#serve(connection, this.#handler)
+    else waiter?.deferred.resolve(connection)
+  }
+
+  #adjustAfterAccept(): void {
     if (!this.#socket.isOpen) return
     const isWanted = this.#wantsClients
     if (!isWanted && (this.#handler !== undefined || this.#slots >= this.#maxConnections)) {
