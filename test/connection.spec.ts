@@ -18,8 +18,9 @@ import { skipIf } from './helpers/programs.ts'
 import { rawServer, readToEnd } from './helpers/raw.ts'
 import { rejection } from './helpers/rejection.ts'
 import { useScope } from './helpers/scope.ts'
-import { type Transcript, transcript } from './helpers/transcript.ts'
+import { transcript } from './helpers/transcript.ts'
 import { type Ends, openEnds, TOO_MUCH, TRANSPORTS } from './helpers/transports.ts'
+import { refuseUnhandled } from './helpers/unhandled.ts'
 import { turns, until } from './helpers/until.ts'
 
 const BAD_DELAYS: readonly unknown[] = [-1, Number.NaN, Number.NEGATIVE_INFINITY, '1000', null]
@@ -102,6 +103,8 @@ const MISBEHAVIOURS: Record<string, (peer: Socket) => unknown> = {
 }
 
 describe('Connection', () => {
+  refuseUnhandled()
+
   for (const transport of TRANSPORTS) {
     describe(`is ${transport.name}`, () => {
       const scope = useScope()
@@ -206,10 +209,19 @@ describe('Connection', () => {
           await connection.closed
         })
 
+        it('a close() that nobody watches is no unhandled rejection when bytes are lost', async () => {
+          const { connection, peer } = await open()
+          connection.writer.write(TOO_MUCH)
+          void connection.close()
+          void connection.writer.close()
+          await breakOff(connection, peer, false)
+          await connection.closed
+          void connection.close()
+        })
+
         for (const [misbehaviour, misbehave] of Object.entries(MISBEHAVIOURS)) {
           it(`nothing is unhandled, and everything ends, whatever was going on when the peer ${misbehaviour}`, async () => {
             const record = transcript()
-            scope.defer(recordUnhandled(record))
             const play = async (activity: string, start: Activity, dispose: boolean): Promise<void> => {
               const { connection, peer } = await open()
               start(connection)
@@ -1036,14 +1048,6 @@ async function disposed(connection: Connection): Promise<void> {
 function leave(peer: Socket): void {
   if (peer.remoteFamily !== undefined) peer.resetAndDestroy()
   else peer.destroy()
-}
-
-/** Notes what nobody handles, until the function returned is called. */
-function recordUnhandled(record: Transcript): () => void {
-  const rejected = (reason: unknown): void => record(`unhandled rejection: ${reason}`)
-  const thrown = (error: unknown): void => record(`uncaught exception: ${error}`)
-  process.on('unhandledRejection', rejected).on('uncaughtExceptionMonitor', thrown)
-  return () => process.off('unhandledRejection', rejected).off('uncaughtExceptionMonitor', thrown)
 }
 
 function expectReset(error: unknown): void {

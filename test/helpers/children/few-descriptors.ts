@@ -12,7 +12,10 @@ const [path, mode, max] = process.argv.slice(2) as [string, string, string]
 const hoard: number[] = []
 let handled = 0
 process.on('warning', (warning) => {
-  if ((warning as { code?: string }).code === 'IT_TCP_OUT_OF_DESCRIPTORS') console.log('warned')
+  if ((warning as { code?: string }).code !== 'IT_TCP_OUT_OF_DESCRIPTORS') return
+  // What the gate has given back when it was shut.
+  if (mode === 'none-left') takeAllBut(0)
+  console.log('warned')
 })
 
 const commands = createInterface({ input: process.stdin })
@@ -35,9 +38,7 @@ async function server(): Promise<void> {
     server.maxConnections += 1
     takeAllBut(3)
   }
-  if (mode === 'none-left') {
-    takeAllBut(1)
-  }
+  if (mode === 'none-left') takeAllBut(1)
   if (mode === 'taken-while-open') {
     void acceptAll(server)
     takeAllBut(0)
@@ -45,7 +46,9 @@ async function server(): Promise<void> {
   const give = (): void => {
     for (const fd of hoard.splice(0)) closeSync(fd)
   }
-  commands.on('line', () => {
+  commands.on('line', async () => {
+    // Not before the last connection has gone: its end is a reason to look for descriptors too.
+    if (mode === 'none-left') while (server.numConnections > 0) await setImmediate()
     give()
     if (mode === 'taken-while-open') console.log('released')
   })

@@ -1,0 +1,193 @@
+// The load: a process of its own on raw node:net, told by its parent what to do. Every answer is checked.
+
+import { once } from 'node:events'
+import { connect } from 'node:net'
+
+const HOST = '127.0.0.1'
+// All connections read into this: their bytes are looked at and dropped at once.
+const buffer = new Uint8Array(1 << 20)
+const block = new Uint8Array(1 << 18).fill(0x61)
+
+/** @param {(length: number) => void} received */
+function dial(port, received) {
+  const callback = (length) => {
+    received(length)
+    return true
+  }
+  const socket = connect({ port, host: HOST, noDelay: true, onread: { buffer, callback } })
+  socket.on('error', (error) => fail(error))
+  return socket
+}
+
+/** @type {(error: Error) => void} */
+let fail = () => {}
+
+/** A number of connections with one message in flight on each. */
+class Echo {
+  #sockets = []
+  #starts = []
+  #isRunning = false
+  #operations = 0
+  #inFlight = 0
+  #onIdle = () => {}
+
+  async open({ port, connections, size }) {
+    // In batches: a server's queue is shorter than what an idle test wants.
+    while (this.#sockets.length < connections) {
+      const batch = Math.min(50, connections - this.#sockets.length)
+      await Promise.all(Array.from({ length: batch }, () => this.#add(port, size)))
+    }
+    // Every connection has been served once, so that none is still in a queue.
+    await this.#idle(() => {
+      for (const start of this.#starts) start()
+    })
+  }
+
+  async #add(port, size) {
+    const message = new Uint8Array(size).fill(0x61)
+    let sequence = 0
+    let received = 0
+    const start = () => {
+      sequence = (sequence + 1) % 250
+      message[0] = message[size - 1] = sequence
+      received = 0
+      this.#inFlight++
+      socket.write(message)
+    }
+    const socket = dial(port, (length) => {
+      if (received === 0 && buffer[0] !== sequence) fail(new Error(`A wrong answer begins with ${buffer[0]}, not with ${sequence}`))
+      received += length
+      if (received < size) return
+      if (received > size || buffer[length - 1] !== sequence) fail(new Error(`A wrong answer of ${received} bytes`))
+      this.#inFlight--
+      this.#operations++
+      if (this.#isRunning) start()
+      else if (this.#inFlight === 0) this.#onIdle()
+    })
+    await once(socket, 'connect')
+    this.#sockets.push(socket)
+    this.#starts.push(start)
+  }
+
+  async #idle(act) {
+    await new Promise((resolve) => {
+      this.#onIdle = resolve
+      act()
+    })
+  }
+
+  async run({ milliseconds }) {
+    this.#operations = 0
+    this.#isRunning = true
+    const begin = performance.now()
+    await this.#idle(() => {
+      for (const start of this.#starts) start()
+      setTimeout(() => {
+        this.#isRunning = false
+      }, milliseconds)
+    })
+    return { amount: this.#operations, seconds: (performance.now() - begin) / 1000 }
+  }
+
+  async close() {
+    const closes = this.#sockets.map((socket) => once(socket, 'close'))
+    for (const socket of this.#sockets) socket.destroy()
+    await Promise.all(closes)
+  }
+}
+
+/** Connect, one byte there and back, close: a number of clients at a time, each again and again. */
+class Accept {
+  open() {}
+
+  async run({ port, connections, milliseconds }) {
+    const begin = performance.now()
+    let amount = 0
+    const client = async () => {
+      while (performance.now() - begin < milliseconds) {
+        await new Promise((resolve, reject) => {
+          let isAnswered = false
+          const socket = dial(port, () => {
+            isAnswered = true
+            socket.destroy()
+          })
+          socket.write('a')
+          socket.once('close', () => (isAnswered ? resolve() : reject(new Error('A client was not answered'))))
+        })
+        amount++
+      }
+    }
+    await Promise.all(Array.from({ length: connections }, client))
+    return { amount, seconds: (performance.now() - begin) / 1000 }
+  }
+
+  close() {}
+}
+
+/** One connection that sends so many bytes, and waits until the server has counted them. */
+class Receive {
+  #socket
+  #answer = ''
+
+  async open({ port }) {
+    this.#socket = dial(port, (length) => {
+      this.#answer += Buffer.from(buffer.subarray(0, length)).toString()
+      if (this.#answer.endsWith('\n')) this.#socket.emit('answer')
+    })
+    await once(this.#socket, 'connect')
+  }
+
+  async run({ bytes }) {
+    const begin = performance.now()
+    const answered = once(this.#socket, 'answer')
+    for (let left = bytes; left > 0; left -= block.byteLength) {
+      if (!this.#socket.write(left < block.byteLength ? block.subarray(0, left) : block)) await once(this.#socket, 'drain')
+    }
+    await answered
+    if (Number(this.#answer) !== bytes) throw new Error(`The server counted ${this.#answer.trim()} bytes, not ${bytes}`)
+    return { amount: bytes, seconds: (performance.now() - begin) / 1000 }
+  }
+
+  async close() {
+    this.#socket.destroy()
+    await once(this.#socket, 'close')
+  }
+}
+
+/** One connection that is sent so many bytes. */
+class Send {
+  open() {}
+
+  async run({ port, bytes }) {
+    const begin = performance.now()
+    let amount = 0
+    const socket = dial(port, (length) => {
+      amount += length
+    })
+    await once(socket, 'close')
+    if (amount !== bytes) throw new Error(`The server sent ${amount} bytes, not ${bytes}`)
+    return { amount, seconds: (performance.now() - begin) / 1000 }
+  }
+
+  close() {}
+}
+
+const LOADS = { echo: Echo, accept: Accept, receive: Receive, send: Send }
+let load
+
+process.on('message', async ({ act, ...options }) => {
+  const failed = new Promise((_, reject) => {
+    fail = reject
+  })
+  failed.catch(() => {})
+  try {
+    if (act === 'open') load = new LOADS[options.load]()
+    const before = process.cpuUsage()
+    const result = await Promise.race([load[act](options), failed])
+    const { user, system } = process.cpuUsage(before)
+    process.send({ ...result, cpu: (user + system) / 1e6 })
+  } catch (error) {
+    process.send({ error: error.message })
+  }
+})
+process.on('disconnect', () => process.exit())

@@ -1,0 +1,187 @@
+// One process or several: rates and waiting times of short connections at a full gate, for docs/scaling.md.
+// Run it: npm run build && node bench/scaling.js [rounds]
+
+import { spawn } from 'node:child_process'
+import cluster from 'node:cluster'
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { cpus, totalmem } from 'node:os'
+import { fileURLToPath } from 'node:url'
+import { listen, onFileDescriptor, onPort, Server } from '../dist/src/index.js'
+import { figure, table } from './report.js'
+
+const HOST = '127.0.0.1'
+const INHERITED = 4
+const CLIENTS = 64
+const SLICE = 2_000
+const HOLD = 1_500
+
+/**
+ * @typedef {object} Setup
+ * @property {string} name
+ * @property {number} processes
+ * @property {'own' | 'inherit' | 'cluster' | 'reusePort'} listens
+ */
+
+/** @type {Setup[]} */
+const setups = [
+  { name: 'one process', processes: 1, listens: 'own' },
+  { name: 'prefork, two processes', processes: 2, listens: 'inherit' },
+  { name: 'cluster, two workers', processes: 2, listens: 'cluster' },
+  { name: '`reusePort`, two processes', processes: 2, listens: 'reusePort' }
+]
+
+/**
+ * @typedef {object} Experiment
+ * @property {string} title
+ * @property {number} slots in all processes together
+ * @property {number} work microseconds of CPU time for each client
+ * @property {boolean} [isHeld] whether one client keeps a slot for most of the time
+ */
+
+/** @type {Experiment[]} */
+const experiments = [
+  { title: 'A byte and its echo, 256 slots: the gate never shuts', slots: 256, work: 0 },
+  { title: 'A byte and its echo, 16 slots', slots: 16, work: 0 },
+  { title: '1 ms of CPU time for each client, 16 slots', slots: 16, work: 1_000 },
+  { title: `Two slots, and one client that keeps its slot for ${HOLD / 1000} s of ${SLICE / 1000}`, slots: 2, work: 0, isHeld: true }
+]
+
+if (process.env.SCALING_JOB === undefined) await measure(Number(process.argv[2] ?? 3))
+else await serve(JSON.parse(process.env.SCALING_JOB))
+
+// A server process -------------------------------------------------------------------------------------
+
+/** @param {{ index: number, listens: Setup['listens'], port: number, slots: number, work: number }} job */
+async function serve({ index, listens, port, slots, work }) {
+  const options = { maxConnections: slots, onHandlerError: 'ignore' }
+  const where = listens === 'inherit' ? onFileDescriptor(INHERITED) : onPort(port, { host: HOST, reusePort: listens === 'reusePort' })
+  const server = await Server.create(where, options, async ({ reader, writer }) => {
+    const request = await reader.read()
+    for (const end = performance.now() + work / 1000; performance.now() < end; );
+    writer.write(new Uint8Array([index]))
+    if (request?.[0] === 0x68) await reader.ended
+  })
+  process.send({ port: server.address.port })
+  await once(process, 'disconnect')
+  process.exit()
+}
+
+// The parent, which is the clients too -----------------------------------------------------------------
+
+/** @param {number} rounds */
+async function measure(rounds) {
+  const [{ model }] = cpus()
+  console.log(`${model.trim()}, ${cpus().length} cores, ${Math.round(totalmem() / 2 ** 30)} GiB; Node.js ${process.versions.node}; ${CLIENTS} clients at a time`)
+  for (const experiment of experiments) {
+    const results = setups.map(() => [])
+    for (let round = 0; round < rounds; round++) {
+      for (const [i, setup] of setups.entries()) {
+        try {
+          results[i].push(await run(setup, experiment))
+        } catch (error) {
+          if (round === 0) console.error(`${setup.name}: ${error.message}`)
+        }
+      }
+    }
+    const rows = setups.flatMap(({ name }, i) => {
+      if (results[i].length === 0) return []
+      const middle = (pick) => results[i].map(pick).toSorted((a, b) => a - b)[results[i].length >> 1]
+      return [
+        [
+          name,
+          figure(middle(({ rate }) => rate)),
+          ...['half', 'most', 'longest'].map((part) => `${middle((result) => result[part]).toFixed(1)} ms`),
+          `${Math.round(middle(({ share }) => share) * 100)} %`
+        ]
+      ]
+    })
+    console.log(`\n${experiment.title}:\n`)
+    console.log(table(['', 'connections/s', 'wait, median', 'p99', 'longest', "busiest process's share"], rows))
+  }
+}
+
+/**
+ * @param {Setup} setup
+ * @param {Experiment} experiment
+ */
+async function run(setup, { slots, work, isHeld = false }) {
+  const { children, port, close } = await start(setup, slots / setup.processes, work)
+  try {
+    await load(port, 300)
+    if (!isHeld) return await load(port, SLICE)
+    const holder = connect({ port, host: HOST })
+    holder.write('h')
+    await once(holder, 'data')
+    setTimeout(() => holder.destroy(), HOLD)
+    return await load(port, SLICE)
+  } finally {
+    const exits = children.map((child) => once(child, 'exit'))
+    for (const child of children) child.disconnect()
+    await Promise.all(exits)
+    await close()
+  }
+}
+
+/**
+ * @param {Setup} setup
+ * @param {number} slots of each process
+ * @param {number} work
+ */
+async function start({ processes, listens }, slots, work) {
+  const parent = listens === 'inherit' ? await listen(onPort(0, { host: HOST })) : undefined
+  const children = []
+  let port = parent?.listeningOn ?? 0
+  for (let index = 0; index < processes; index++) {
+    const env = { SCALING_JOB: JSON.stringify({ index, listens, port, slots, work }) }
+    const child =
+      listens === 'cluster'
+        ? cluster.fork(env).process
+        : spawn(process.execPath, [fileURLToPath(import.meta.url)], {
+            env: { ...process.env, ...env },
+            stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...(parent === undefined ? [] : [parent.listeningSocket.fd])]
+          })
+    children.push(child)
+    port = await new Promise((resolve, reject) => {
+      child.on('message', (message) => {
+        if (typeof message.port === 'number') resolve(message.port)
+      })
+      child.once('exit', () => reject(new Error('a server process did not start')))
+    })
+  }
+  return { children, port, close: async () => await parent?.close() }
+}
+
+/**
+ * Clients that come again and again for so long. The wait is from the call of connect to the answer.
+ *
+ * @param {number} port
+ * @param {number} milliseconds
+ */
+async function load(port, milliseconds) {
+  const begin = performance.now()
+  const waits = []
+  const served = []
+  const client = async () => {
+    while (performance.now() - begin < milliseconds) {
+      const start = performance.now()
+      const socket = connect({ port, host: HOST })
+      socket.write('a')
+      const [[index]] = await once(socket, 'data')
+      waits.push(performance.now() - start)
+      served[index] = (served[index] ?? 0) + 1
+      socket.destroy()
+      await once(socket, 'close')
+    }
+  }
+  await Promise.all(Array.from({ length: CLIENTS }, client))
+  const seconds = (performance.now() - begin) / 1000
+  const sorted = waits.toSorted((a, b) => a - b)
+  return {
+    rate: waits.length / seconds,
+    half: sorted[sorted.length >> 1],
+    most: sorted[Math.floor(sorted.length * 0.99)],
+    longest: sorted.at(-1),
+    share: Math.max(...served.filter((count) => count !== undefined)) / waits.length
+  }
+}

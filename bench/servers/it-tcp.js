@@ -1,0 +1,32 @@
+// This library, as its users write it.
+
+import { onPortChosenByOs, Server } from '../../dist/src/index.js'
+import { BEHAVIOUR, BYTES, chunks, ready } from './control.js'
+
+/** @type {Record<string, (connection: import('../../dist/src/index.js').Connection) => Promise<void>>} */
+const handlers = {
+  async echo({ reader, writer }) {
+    for await (const chunk of reader) writer.write(chunk)
+  },
+  async receive({ reader, writer }) {
+    let received = 0
+    for await (const chunk of reader) {
+      received += chunk.byteLength
+      if (received >= BYTES) writer.write(`${received}\n`)
+    }
+  },
+  async into({ reader, writer }) {
+    const buffer = new Uint8Array(65_536)
+    let received = 0
+    for (let length = await reader.readInto(buffer); length !== null; length = await reader.readInto(buffer)) {
+      received += length
+      if (received >= BYTES) writer.write(`${received}\n`)
+    }
+  },
+  async send({ writer }) {
+    await writer(chunks())
+  }
+}
+
+const server = await Server.create(onPortChosenByOs({ host: '127.0.0.1' }), handlers[BEHAVIOUR])
+ready(server.listeningOn)
