@@ -13,6 +13,7 @@ const HEAD = 62
 const STYLE = `
   text { font: 13px system-ui, -apple-system, 'Segoe UI', sans-serif; fill: #1f2328 }
   .card { fill: #ffffff; stroke: #d1d9e0 }
+  text { paint-order: stroke; stroke: #ffffff; stroke-width: 3px; stroke-linejoin: round }
   .title { font-weight: 600 }
   .head { font-size: 17px; font-weight: 600 }
   .quiet { font-size: 11px; fill: #59636e }
@@ -22,7 +23,7 @@ const STYLE = `
   .base { stroke: #59636e; stroke-dasharray: 3 3 }
   .whisker { stroke: #1f2328; stroke-opacity: .55 }
   @media (prefers-color-scheme: dark) {
-    text { fill: #f0f6fc }
+    text { fill: #f0f6fc; stroke: #0d1117 }
     .card { fill: #0d1117; stroke: #3d444d }
     .quiet { fill: #9198a1 }
     .bar { fill: #57606a }
@@ -49,15 +50,17 @@ export function chart(summary, where) {
   const width = 2 * PANEL.width + 2 * MARGIN
   const foot = Math.max(...ends)
   const height = foot + 16 * notes.length + MARGIN / 2
-  const label = panels.map(({ measure, lines }) => `${measure.title}: ${lines.map((line) => `${line.peer.name} ${shown(line)?.median.toFixed(2)}`).join(', ')}`)
+  const label = panels.map(
+    ({ measure, lines }) => `${measure.title}: ${lines.map((line) => `${line.peer.name} ${shown(line)?.median.toFixed(2)}`).join(', ')}`
+  )
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-label="${escape(label.join('. '))}">`,
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-label="${escaped(label.join('. '))}">`,
     `<style>${STYLE}\n</style>`,
     `<rect class="card" x=".5" y=".5" width="${width - 1}" height="${height - 1}" rx="8"/>`,
     `<text class="head" x="${MARGIN}" y="34">Work per second of the server's CPU time, ${BASELINE} = 1</text>`,
     `<text class="quiet" x="${MARGIN}" y="54">Longer is better, except for memory. The thin lines show what 80 % of the slices lie between.</text>`,
     ...panels.map((panel, i) => drawPanel(panel, MARGIN + places[i].column * PANEL.width, places[i].top)),
-    ...notes.map((note, i) => `<text class="quiet" x="${MARGIN}" y="${foot + 16 * i + 4}">${escape(note)}</text>`),
+    ...notes.map((note, i) => `<text class="quiet" x="${MARGIN}" y="${foot + 16 * i + 4}">${escaped(note)}</text>`),
     '</svg>',
     ''
   ].join('\n')
@@ -84,25 +87,24 @@ function drawPanel({ measure, lines }, x, y) {
   const top = y + PANEL.titleHeight - 12
   const bars = lines.flatMap((line, i) => {
     const ratio = shown(line)
-    if (ratio === undefined) return []
-    const { median, low, high } = ratio
     const at = top + i * PANEL.barHeight
     const middle = at + PANEL.barHeight / 2
     const isOwn = line.peer.name === 'it-tcp'
+    const name = `<text class="${isOwn ? 'ownText' : ''}" x="${left - 8}" y="${middle + 4.5}" text-anchor="end">${escaped(line.peer.name)}</text>`
+    if (ratio === undefined) return [name, `<text class="quiet" x="${left + 8}" y="${middle + 4.5}">too unsteady to tell</text>`]
+    const { median, low, high } = ratio
     const beyond = median > most ? ' →' : ''
     return [
-      `<text class="${isOwn ? 'ownText' : ''}" x="${left - 8}" y="${middle + 4.5}" text-anchor="end">${escape(line.peer.name)}</text>`,
+      name,
       `<rect class="${isOwn ? 'own' : 'bar'}" x="${left}" y="${at + 3}" width="${scale(median).toFixed(1)}" height="${PANEL.barHeight - 6}" rx="2"/>`,
-      high > low
-        ? `<path class="whisker" d="M${(left + scale(low)).toFixed(1)} ${middle}H${(left + scale(high)).toFixed(1)}"/>`
-        : '',
+      high > low ? `<path class="whisker" d="M${(left + scale(low)).toFixed(1)} ${middle}H${(left + scale(high)).toFixed(1)}"/>` : '',
       `<text class="${isOwn ? 'ownText' : ''}" x="${(left + scale(Math.max(median, high)) + 8).toFixed(1)}" y="${middle + 4.5}">${median.toFixed(2)}${beyond}</text>`
     ]
   })
   return [
-    `<text class="title" x="${x}" y="${y + 12}">${escape(measure.title)}<tspan class="quiet" dx="10">${escape(absolute)}${isMemory ? ', less is better' : ''}</tspan></text>`,
-    ...bars,
-    `<path class="base" d="M${(left + scale(1)).toFixed(1)} ${top}v${lines.length * PANEL.barHeight}"/>`
+    `<text class="title" x="${x}" y="${y + 12}">${escaped(measure.title)}<tspan class="quiet" dx="10">${escaped(absolute)}${isMemory ? ', less is better' : ''}</tspan></text>`,
+    `<path class="base" d="M${(left + scale(1)).toFixed(1)} ${top}v${lines.length * PANEL.barHeight}"/>`,
+    ...bars
   ].join('\n')
 }
 
@@ -130,6 +132,6 @@ function wrap(text, length) {
 }
 
 /** @param {string} text */
-function escape(text) {
+function escaped(text) {
   return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('"', '&quot;')
 }

@@ -55,7 +55,7 @@ export function summarize(samples, measures, peers) {
       const costs = own.flatMap(({ cost }) => cost ?? [])
       return {
         peer,
-        count: own.length,
+        count: steady.length,
         rate: spread(own.map(({ rate }) => rate)),
         rateRatio: isBaseline ? ONE : spread(steady.flatMap(({ rate, baseRate }) => (baseRate === undefined ? [] : rate / baseRate))),
         cost: spread(costs),
@@ -109,7 +109,18 @@ export function tables(summary) {
       const isBulk = measure.unit === 'GB/s'
       const head = isMemory
         ? ['', measure.unit, 'ratio', '80 % between', 'n']
-        : ['', measure.unit, 'ratio', '80 % between', isBulk ? 'CPU s/GB' : 'CPU µs/op', 'work per CPU', '80 % between', 'kernel', 'load busy', 'n']
+        : [
+            '',
+            measure.unit,
+            'ratio',
+            '80 % between',
+            isBulk ? 'CPU s/GB' : 'CPU µs/op',
+            'work per CPU',
+            '80 % between',
+            'kernel',
+            'load busy',
+            'n'
+          ]
       const rows = lines.map(({ peer, count, rate, rateRatio, cost, work, system, generatorBusy }) => {
         const start = [`${peer.name} (${peer.what})`, figure(rate.median), ...ratio(rateRatio)]
         if (isMemory) return [...start, String(count)]
@@ -119,7 +130,8 @@ export function tables(summary) {
     })
     .join('\n\n')
     .concat(
-      '\n\nratio: to node:net in the slices before and after. work per CPU: the same for what a second of the server\'s CPU time does.',
+      "\n\nratio: to node:net in the slices before and after. work per CPU: the same for what a second of the server's CPU time does.",
+      '\nn: slices, without those during which the machine changed its speed by more than a quarter.',
       '\nWhere the load is 100 % busy it sets the pace, and only the work per CPU tells servers apart.'
     )
 }
@@ -141,17 +153,25 @@ export function summaryTables(summary) {
   const head = ['', BASELINE, ...names]
   const memory = summary.filter(({ measure }) => measure.load === 'idle')
   const parts = [
-    'Work per second of the server\'s CPU time, as a multiple of `node:net` (more is better; in brackets, what 80 % of the slices lie between):',
-    table(head, rows((line) => line?.work)),
+    "Work per second of the server's CPU time, as a multiple of `node:net` (more is better; in brackets, what 80 % of the slices lie between):",
+    table(
+      head,
+      rows((line) => line?.work)
+    ),
     'Rate, the load generator on the other core (more is better):',
-    table(head, rows((line) => (line === undefined || line.work === undefined ? undefined : line.rateRatio)))
+    table(
+      head,
+      rows((line) => (line === undefined || line.work === undefined ? undefined : line.rateRatio))
+    )
   ]
   if (memory.length > 0) {
     const cells = names.map((name) => memory[0].lines.find(({ peer }) => peer.name === name)?.rateRatio)
     const base = memory[0].lines.find(({ peer }) => peer.name === BASELINE)
     parts.push(
       'Memory of an idle connection (less is better):',
-      table(head, [[memory[0].measure.title, `${figure(base?.rate.median)} KiB`, ...cells.map((cell) => (cell === undefined ? '–' : brief(cell)))]])
+      table(head, [
+        [memory[0].measure.title, `${figure(base?.rate.median)} KiB`, ...cells.map((cell) => (cell === undefined ? '–' : brief(cell)))]
+      ])
     )
   }
   return parts.join('\n\n')
@@ -166,13 +186,18 @@ function absolute(measure, line) {
 }
 
 /** @param {Spread} spread */
-function brief({ median, low, high }) {
-  return `**${median.toFixed(2)}** (${low.toFixed(2)}–${high.toFixed(2)})`
+function brief(spread) {
+  return `**${spread.median.toFixed(2)}** (${between(spread)})`
+}
+
+/** @param {Spread} spread */
+function between({ low, high }) {
+  return `${low.toFixed(2)}–${high.toFixed(2)}`
 }
 
 /** @param {Spread | undefined} spread */
 function ratio(spread) {
-  return spread === undefined ? ['–', '–'] : [spread.median.toFixed(2), `${spread.low.toFixed(2)}–${spread.high.toFixed(2)}`]
+  return spread === undefined ? ['–', '–'] : [spread.median.toFixed(2), between(spread)]
 }
 
 /** @param {number | undefined} value */
@@ -193,7 +218,11 @@ function percent(value) {
 export function table(head, rows) {
   const widths = head.map((_, i) => Math.max(3, ...[head, ...rows].map((row) => row[i].length)))
   const line = (row) => `| ${row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join(' | ')} |`
-  return [line(head), `| ${widths.map((width, i) => (i === 0 ? '-'.repeat(width) : `${'-'.repeat(width - 1)}:`)).join(' | ')} |`, ...rows.map(line)].join('\n')
+  return [
+    line(head),
+    `| ${widths.map((width, i) => (i === 0 ? '-'.repeat(width) : `${'-'.repeat(width - 1)}:`)).join(' | ')} |`,
+    ...rows.map(line)
+  ].join('\n')
 }
 
 const BEGIN = '<!-- npm run bench -- --write-docs begins here -->'

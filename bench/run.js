@@ -1,6 +1,8 @@
 // Compares this library with node:net, other libraries and other runtimes: `npm run bench`, `npm run bench -- --help`.
 
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { availableParallelism, cpus } from 'node:os'
+import { setTimeout } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { chart } from './chart.js'
 import { BASELINE, here, measures, peers } from './peers.js'
@@ -36,7 +38,7 @@ const { quick } = options
 const PROCESSES = Number(options.processes ?? (quick ? 1 : 3))
 const ROUNDS = Number(options.rounds ?? (quick ? 2 : 4))
 const SLICE = quick ? 150 : 500
-const WARM_UP = quick ? 300 : 1000
+const WARM_UP = quick ? 400 : 1000
 const BYTES = (quick ? 64 : 256) * 2 ** 20
 const CONNECTIONS = 50
 const IDLE_CONNECTIONS = quick ? 1000 : 5000
@@ -60,6 +62,10 @@ async function main() {
   const compared = chosen(peers, only)
   if (!compared.some(({ name }) => name === BASELINE)) compared.unshift(...peers.filter(({ name }) => name === BASELINE))
 
+  const foreign = await cpuInUse()
+  if (foreign > 0.1) {
+    console.error(`Other programs keep ${foreign.toFixed(1)} of ${availableParallelism()} cores busy: the numbers will be unsteady`)
+  }
   /** @type {Sample[]} */
   const samples = []
   const begin = Date.now()
@@ -85,6 +91,14 @@ async function main() {
     writeFileSync(page, insert(readFileSync(page, 'utf8'), `${summaryTables(summary)}\n\n${where}`))
     console.log('Table: docs/performance.md')
   }
+}
+
+/** Cores that are busy now, while nothing is measured. */
+async function cpuInUse() {
+  const total = () => cpus().reduce((sum, { times: { user, nice, sys, irq } }) => sum + user + nice + sys + irq, 0)
+  const [before, begin] = [total(), performance.now()]
+  await setTimeout(1_000)
+  return (total() - before) / (performance.now() - begin)
 }
 
 /**

@@ -58,7 +58,7 @@ async function serve({ index, listens, port, slots, work }) {
   const where = listens === 'inherit' ? onFileDescriptor(INHERITED) : onPort(port, { host: HOST, reusePort: listens === 'reusePort' })
   const server = await Server.create(where, options, async ({ reader, writer }) => {
     const request = await reader.read()
-    for (const end = performance.now() + work / 1000; performance.now() < end; );
+    if (work > 0) burn(work)
     writer.write(new Uint8Array([index]))
     if (request?.[0] === 0x68) await reader.ended
   })
@@ -67,33 +67,37 @@ async function serve({ index, listens, port, slots, work }) {
   process.exit()
 }
 
+/** @param {number} microseconds */
+function burn(microseconds) {
+  const begin = process.cpuUsage()
+  let used = begin
+  do used = process.cpuUsage(begin)
+  while (used.user + used.system < microseconds)
+}
+
 // The parent, which is the clients too -----------------------------------------------------------------
 
 /** @param {number} rounds */
 async function measure(rounds) {
   const [{ model }] = cpus()
-  console.log(`${model.trim()}, ${cpus().length} cores, ${Math.round(totalmem() / 2 ** 30)} GiB; Node.js ${process.versions.node}; ${CLIENTS} clients at a time`)
+  console.log(
+    `${model.trim()}, ${cpus().length} cores, ${Math.round(totalmem() / 2 ** 30)} GiB; Node.js ${process.versions.node}; ${CLIENTS} clients at a time`
+  )
+  const hasReusePort = await canReusePort()
+  if (!hasReusePort) console.error('Left out, since it takes Linux and Node.js 22.12: reusePort')
+  const able = setups.filter(({ listens }) => hasReusePort || listens !== 'reusePort')
   for (const experiment of experiments) {
-    const results = setups.map(() => [])
+    const results = able.map(() => [])
     for (let round = 0; round < rounds; round++) {
-      for (const [i, setup] of setups.entries()) {
-        try {
-          results[i].push(await run(setup, experiment))
-        } catch (error) {
-          if (round === 0) console.error(`${setup.name}: ${error.message}`)
-        }
-      }
+      for (const [i, setup] of able.entries()) results[i].push(await run(setup, experiment))
     }
-    const rows = setups.flatMap(({ name }, i) => {
-      if (results[i].length === 0) return []
+    const rows = able.map(({ name }, i) => {
       const middle = (pick) => results[i].map(pick).toSorted((a, b) => a - b)[results[i].length >> 1]
       return [
-        [
-          name,
-          figure(middle(({ rate }) => rate)),
-          ...['half', 'most', 'longest'].map((part) => `${middle((result) => result[part]).toFixed(1)} ms`),
-          `${Math.round(middle(({ share }) => share) * 100)} %`
-        ]
+        name,
+        figure(middle(({ rate }) => rate)),
+        ...['half', 'most', 'longest'].map((part) => `${middle((result) => result[part]).toFixed(1)} ms`),
+        `${Math.round(middle(({ share }) => share) * 100)} %`
       ]
     })
     console.log(`\n${experiment.title}:\n`)
@@ -106,8 +110,17 @@ async function measure(rounds) {
  * @param {Experiment} experiment
  */
 async function run(setup, { slots, work, isHeld = false }) {
-  const { children, port, close } = await start(setup, slots / setup.processes, work)
+  const parent = setup.listens === 'inherit' ? await listen(onPort(0, { host: HOST })) : undefined
+  const children = []
   try {
+    let port = parent?.listeningOn ?? 0
+    for (let index = 0; index < setup.processes; index++) {
+      const child = start({ index, listens: setup.listens, port, slots: slots / setup.processes, work }, parent?.listeningSocket.fd)
+      children.push(child)
+      const bound = await portOf(child)
+      // All workers of a cluster that ask for any port are given the same one.
+      if (setup.listens !== 'cluster' || index === setup.processes - 1) port = bound
+    }
     await load(port, 300)
     if (!isHeld) return await load(port, SLICE)
     const holder = connect({ port, host: HOST })
@@ -116,40 +129,44 @@ async function run(setup, { slots, work, isHeld = false }) {
     setTimeout(() => holder.destroy(), HOLD)
     return await load(port, SLICE)
   } finally {
-    const exits = children.map((child) => once(child, 'exit'))
-    for (const child of children) child.disconnect()
+    const exits = children.map((child) => (child.exitCode === null ? once(child, 'exit') : undefined))
+    for (const child of children) if (child.connected) child.disconnect()
     await Promise.all(exits)
-    await close()
+    await parent?.close()
   }
 }
 
 /**
- * @param {Setup} setup
- * @param {number} slots of each process
- * @param {number} work
+ * @param {Parameters<typeof serve>[0]} job
+ * @param {number | undefined} fd a listening descriptor
  */
-async function start({ processes, listens }, slots, work) {
-  const parent = listens === 'inherit' ? await listen(onPort(0, { host: HOST })) : undefined
-  const children = []
-  let port = parent?.listeningOn ?? 0
-  for (let index = 0; index < processes; index++) {
-    const env = { SCALING_JOB: JSON.stringify({ index, listens, port, slots, work }) }
-    const child =
-      listens === 'cluster'
-        ? cluster.fork(env).process
-        : spawn(process.execPath, [fileURLToPath(import.meta.url)], {
-            env: { ...process.env, ...env },
-            stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...(parent === undefined ? [] : [parent.listeningSocket.fd])]
-          })
-    children.push(child)
-    port = await new Promise((resolve, reject) => {
-      child.on('message', (message) => {
-        if (typeof message.port === 'number') resolve(message.port)
-      })
-      child.once('exit', () => reject(new Error('a server process did not start')))
+function start(job, fd) {
+  const env = { SCALING_JOB: JSON.stringify(job), NODE_NO_WARNINGS: '1' }
+  if (job.listens === 'cluster') return cluster.fork(env).process
+  return spawn(process.execPath, [fileURLToPath(import.meta.url)], {
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...(fd === undefined ? [] : [fd])]
+  })
+}
+
+/** @param {import('node:child_process').ChildProcess} child */
+function portOf(child) {
+  return new Promise((resolve, reject) => {
+    child.on('message', (message) => {
+      if (typeof message.port === 'number') resolve(message.port)
     })
+    child.once('exit', () => reject(new Error('A server process did not start')))
+  })
+}
+
+async function canReusePort() {
+  try {
+    const server = await listen(onPort(0, { host: HOST, reusePort: true }))
+    await server.close()
+    return true
+  } catch {
+    return false
   }
-  return { children, port, close: async () => await parent?.close() }
 }
 
 /**

@@ -40,7 +40,8 @@ export interface LimitedReadOptions extends ReadOptions {
  * - If the connection breaks, the bytes that arrived are delivered first, then reads reject with `ConnectionResetError`.
  *   Differs from Async, where a reset reads as a normal end: here truncation is never silent.
  * - Two reads at once: the second rejects with `BusyError` and takes nothing.
- * - A read that rejects has taken nothing: not when its signal aborted, not when the end or a limit was met.
+ * - A read that rejects has taken nothing: not when its signal aborted, not when the end or a limit was met. (What `discard()` has
+ *   thrown away is gone.)
  * - After your own `close()` or `abort()` a pending or later read rejects with `ConnectionClosedError`; only the peer's FIN is an end.
  */
 export interface Reader extends AsyncIterable<Bytes> {

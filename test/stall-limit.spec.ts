@@ -2,6 +2,7 @@ import { expect } from 'chai'
 import { StallLimit } from '../src/stall-limit.ts'
 import { runNode } from './helpers/programs.ts'
 import { transcript } from './helpers/transcript.ts'
+import { until } from './helpers/until.ts'
 
 describe('StallLimit', () => {
   const started: StallLimit[] = []
@@ -17,83 +18,119 @@ describe('StallLimit', () => {
     return watched
   }
 
-  it('calls onStall once, when nothing has moved for the limit and not before', async () => {
-    const record = transcript()
-    // Timers fire in the order in which they are due, however late.
-    const early = pause(60).then(() => record('early'))
-    watch(
-      80,
+  it('calls onStall, by a timer', async () => {
+    await new Promise<void>((resolve) => watch(20, () => 7, resolve))
+  })
+
+  describe('by a manual clock', () => {
+    const { now } = performance
+    let clock = 0
+
+    beforeEach(() => {
+      clock = 0
+      performance.now = () => clock
+    })
+
+    afterEach(() => {
+      performance.now = now
+    })
+
+    // So long that its own timer never looks.
+    const LIMIT = 1_000_000
+
+    function rig(): { limit: StallLimit; at(time: number, progress: number | undefined): void; lines: readonly string[] } {
+      const record = transcript()
+      let progress: number | undefined = 0
+      const limit = watch(
+        LIMIT,
+        () => progress,
+        () => record(`stall at ${clock}`)
+      )
+      const at = (time: number, moved: number | undefined): void => {
+        clock = time
+        progress = moved
+        limit.look(time)
+      }
+      return { limit, at, lines: record.lines }
+    }
+
+    it('calls onStall when nothing has moved for the limit, and not before', () => {
+      const { at, lines } = rig()
+      at(1, 0)
+      at(LIMIT - 1, 0)
+      expect(lines).to.deep.equal([])
+      at(LIMIT, 0)
+      expect(lines).to.deep.equal([`stall at ${LIMIT}`])
+    })
+
+    it('counts anew from every progress, forth or back', () => {
+      const { at, lines } = rig()
+      at(LIMIT - 1, 5)
+      at(2 * LIMIT - 2, 3)
+      at(3 * LIMIT - 4, 3)
+      expect(lines).to.deep.equal([])
+      at(3 * LIMIT - 2, 3)
+      expect(lines).to.deep.equal([`stall at ${3 * LIMIT - 2}`])
+    })
+
+    it('start() begins anew after a stall, after stop() and after a stop by itself', () => {
+      const { limit, at, lines } = rig()
+      at(LIMIT, 0)
+      limit.start()
+      at(2 * LIMIT - 1, 0)
+      limit.stop()
+      clock = 3 * LIMIT
+      limit.start()
+      at(4 * LIMIT - 1, 0)
+      at(4 * LIMIT - 1, undefined)
+      clock = 6 * LIMIT
+      limit.start()
+      expect(lines).to.have.lengthOf(1)
+      at(7 * LIMIT, undefined)
+      expect(lines).to.have.lengthOf(1)
+    })
+
+    it('start() while it watches does not begin anew', () => {
+      const { limit, at, lines } = rig()
+      clock = LIMIT / 2
+      limit.start()
+      at(LIMIT, 0)
+      expect(lines).to.deep.equal([`stall at ${LIMIT}`])
+    })
+  })
+
+  it('calls onStall once, and again only after another start()', async () => {
+    let stalls = 0
+    const limit = watch(
+      20,
       () => 7,
-      () => record('stall')
+      () => stalls++
     )
-    await Promise.all([early, pause(400)])
-    expect(record.lines).to.deep.equal(['early', 'stall'])
+    await until(() => stalls === 1)
+    await pause(100)
+    expect(stalls).to.equal(1)
+    limit.start()
+    await until(() => stalls === 2)
   })
 
-  it('does not call onStall while there is progress, however little, and does when there is no more', async () => {
-    const record = transcript()
-    let isMoving = true
-    let progress = 0
-    watch(
-      50,
-      () => (isMoving ? ++progress : progress),
-      () => record('stall')
-    )
-    await pause(300)
-    expect(record.lines).to.deep.equal([])
-    isMoving = false
-    await pause(300)
-    expect(record.lines).to.deep.equal(['stall'])
-  })
-
-  it('counts progress that goes back as progress', async () => {
-    const record = transcript()
-    let progress = 0
-    watch(
-      50,
-      () => --progress,
-      () => record('stall')
-    )
-    await pause(200)
-    expect(record.lines).to.deep.equal([])
-  })
-
-  it('stops by itself when nothing is waited for; start() begins a new watch', async () => {
-    const record = transcript()
+  it('does not call onStall after stop(), nor once nothing is waited for', async () => {
     let progress: number | undefined = 1
-    const limit = watch(
-      50,
-      () => progress,
-      () => record('stall')
-    )
-    progress = undefined
-    await pause(200)
-    progress = 1
-    await pause(200)
-    expect(record.lines).to.deep.equal([])
-    limit.start()
-    await pause(200)
-    expect(record.lines).to.deep.equal(['stall'])
-  })
-
-  it('stop() ends the watch; start() begins a new one', async () => {
-    const record = transcript()
-    const limit = watch(
-      50,
+    const stopped = watch(
+      20,
       () => 0,
-      () => record('stall')
+      () => expect.fail('stalled')
     )
-    limit.stop()
-    limit.stop()
-    await pause(200)
-    expect(record.lines).to.deep.equal([])
-    limit.start()
-    limit.start()
-    await pause(200)
-    expect(record.lines).to.deep.equal(['stall'])
-    limit.start()
-    await pause(200)
-    expect(record.lines).to.deep.equal(['stall', 'stall'])
+    watch(
+      20,
+      () => progress,
+      () => expect.fail('stalled')
+    )
+    stopped.stop()
+    stopped.stop()
+    progress = undefined
+    await pause(100)
+    progress = 1
+    await pause(100)
   })
 
   it('a limit of Infinity watches nothing', async () => {

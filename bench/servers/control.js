@@ -27,7 +27,12 @@ export function ready(port) {
   tell({ port })
   process.stdin.on('data', () => {
     const { user, system } = process.cpuUsage()
-    tell({ cpu: (user + system) / 1e6, system: system / 1e6, rss: process.memoryUsage.rss?.() ?? process.memoryUsage().rss })
+    tell({
+      pid: process.pid,
+      cpu: (user + system) / 1e6,
+      system: system / 1e6,
+      rss: process.memoryUsage.rss?.() ?? process.memoryUsage().rss
+    })
   })
   process.stdin.on('end', () => process.exit())
 }
