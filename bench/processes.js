@@ -2,8 +2,9 @@
 
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { availableParallelism } from 'node:os'
+import { availableParallelism, cpus } from 'node:os'
 import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { here } from './peers.js'
 
 const canPin = availableParallelism() > 1 && spawnSync('taskset', ['-c', '0,1', 'true']).status === 0
@@ -18,6 +19,15 @@ export const PLACEMENT = canPin ? 'servers on core 0, load on core 1' : 'servers
  */
 function pinned(core, [program, ...args]) {
   return canPin ? ['taskset', ['-c', String(core), program, ...args]] : [program, args]
+}
+
+/** A sentence about the other programs that use this machine now, while nothing is measured; empty if there are none to speak of. */
+export async function foreignLoad() {
+  const total = () => cpus().reduce((sum, { times: { user, nice, sys, irq } }) => sum + user + nice + sys + irq, 0)
+  const [before, begin] = [total(), performance.now()]
+  await sleep(1_000)
+  const busy = (total() - before) / (performance.now() - begin)
+  return busy > 0.2 ? `Other programs kept ${busy.toFixed(1)} of ${availableParallelism()} cores busy: the numbers are unsteady.` : ''
 }
 
 /** A server process. */

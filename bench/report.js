@@ -1,7 +1,8 @@
 // What samples come to: ratios to the baseline with their spread, as tables.
 
+import { readFileSync, writeFileSync } from 'node:fs'
 import { cpus, release, totalmem, type } from 'node:os'
-import { BASELINE } from './peers.js'
+import { BASELINE, here } from './peers.js'
 import { PLACEMENT } from './processes.js'
 
 /**
@@ -87,12 +88,21 @@ function spread(values) {
   return { median: at(0.5), low: at(0.1), high: at(0.9) }
 }
 
-/** @param {import('./peers.js').Peer[]} peers */
-export function machine(peers) {
+/** The machine, in words. */
+export function machine() {
   const [{ model }] = cpus()
+  return `${model.trim()}, ${cpus().length} cores, ${Math.round(totalmem() / 2 ** 30)} GiB, ${type()} ${release()}`
+}
+
+/**
+ * The machine and the versions of what was compared on it.
+ *
+ * @param {import('./peers.js').Peer[]} peers
+ */
+export function setting(peers) {
   const versions = peers.filter(({ name }) => name !== BASELINE && name !== 'for await').map(({ name, version }) => `${name} ${version}`)
   return [
-    `${model.trim()}, ${cpus().length} cores, ${Math.round(totalmem() / 2 ** 30)} GiB, ${type()} ${release()}; ${PLACEMENT}`,
+    `${machine()}; ${PLACEMENT}`,
     `Node.js ${process.versions.node}, ${versions.join(', ')}; ${new Date().toISOString().slice(0, 10)}`
   ].join('. ')
 }
@@ -225,18 +235,20 @@ export function table(head, rows) {
   ].join('\n')
 }
 
-const BEGIN = '<!-- npm run bench -- --write-docs begins here -->'
-const END = '<!-- and ends here -->'
-
 /**
- * Replaces what stands between the two marks of a page.
+ * Replaces what stands between the two marks of that name in a page of the docs.
  *
- * @param {string} page
+ * @param {string} file
+ * @param {string} name
  * @param {string} text
  */
-export function insert(page, text) {
-  const begin = page.indexOf(BEGIN)
-  const end = page.indexOf(END)
-  if (begin === -1 || end < begin) throw new Error(`Cannot write the table as the page has no marks: ${BEGIN} … ${END}`)
-  return `${page.slice(0, begin + BEGIN.length)}\n\n${text}\n\n${page.slice(end)}`
+export function writeDocs(file, name, text) {
+  const [begin, end] = [`<!-- ${name} -->`, `<!-- /${name} -->`]
+  const path = here(`../docs/${file}`)
+  const page = readFileSync(path, 'utf8')
+  const from = page.indexOf(begin)
+  const to = page.indexOf(end)
+  if (from === -1 || to < from) throw new Error(`Cannot write to docs/${file} as it has no marks: ${begin} … ${end}`)
+  writeFileSync(path, `${page.slice(0, from + begin.length)}\n\n${text}\n\n${page.slice(to)}`)
+  console.log(`\nWritten to docs/${file}`)
 }

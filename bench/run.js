@@ -1,13 +1,11 @@
 // Compares this library with node:net, other libraries and other runtimes: `npm run bench`, `npm run bench -- --help`.
 
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { availableParallelism, cpus } from 'node:os'
-import { setTimeout } from 'node:timers/promises'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { chart } from './chart.js'
 import { BASELINE, here, measures, peers } from './peers.js'
-import { Generator, ServerProcess } from './processes.js'
-import { insert, machine, summarize, summaryTables, tables } from './report.js'
+import { foreignLoad, Generator, ServerProcess } from './processes.js'
+import { setting, summarize, summaryTables, tables, writeDocs } from './report.js'
 
 const HELP = `npm run bench -- [options]
 
@@ -62,10 +60,8 @@ async function main() {
   const compared = chosen(peers, only)
   if (!compared.some(({ name }) => name === BASELINE)) compared.unshift(...peers.filter(({ name }) => name === BASELINE))
 
-  const foreign = await cpuInUse()
-  if (foreign > 0.1) {
-    console.error(`Other programs keep ${foreign.toFixed(1)} of ${availableParallelism()} cores busy: the numbers will be unsteady`)
-  }
+  const noise = await foreignLoad()
+  if (noise !== '') console.error(noise)
   /** @type {Sample[]} */
   const samples = []
   const begin = Date.now()
@@ -78,7 +74,7 @@ async function main() {
   }
 
   const summary = summarize(samples, wanted, compared)
-  const where = machine(compared)
+  const where = setting(compared)
   console.log(`${tables(summary)}\n\n${where}`)
   const isWhole = !quick && only.length === 0
   mkdirSync(here('results'), { recursive: true })
@@ -86,19 +82,7 @@ async function main() {
   const chartFile = isWhole ? 'chart.svg' : 'results/chart.svg'
   writeFileSync(here(chartFile), chart(summary, where))
   console.log(`\nChart: bench/${chartFile}`)
-  if (options['write-docs']) {
-    const page = here('../docs/performance.md')
-    writeFileSync(page, insert(readFileSync(page, 'utf8'), `${summaryTables(summary)}\n\n${where}`))
-    console.log('Table: docs/performance.md')
-  }
-}
-
-/** Cores that are busy now, while nothing is measured. */
-async function cpuInUse() {
-  const total = () => cpus().reduce((sum, { times: { user, nice, sys, irq } }) => sum + user + nice + sys + irq, 0)
-  const [before, begin] = [total(), performance.now()]
-  await setTimeout(1_000)
-  return (total() - before) / (performance.now() - begin)
+  if (options['write-docs']) writeDocs('performance.md', 'bench', `${summaryTables(summary)}\n\n${where}. ${noise}`.trim())
 }
 
 /**

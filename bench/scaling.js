@@ -1,14 +1,15 @@
 // One process or several: rates and waiting times of short connections at a full gate, for docs/scaling.md.
-// Run it: npm run build && node bench/scaling.js [rounds]
+// Run it: npm run build && node bench/scaling.js [--write-docs] [rounds]
 
 import { spawn } from 'node:child_process'
 import cluster from 'node:cluster'
 import { once } from 'node:events'
 import { connect } from 'node:net'
-import { cpus, totalmem } from 'node:os'
 import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
 import { listen, onFileDescriptor, onPort, Server } from '../dist/src/index.js'
-import { figure, table } from './report.js'
+import { foreignLoad } from './processes.js'
+import { figure, machine, table, writeDocs } from './report.js'
 
 const HOST = '127.0.0.1'
 const INHERITED = 4
@@ -47,8 +48,12 @@ const experiments = [
   { title: `Two slots, and one client that keeps its slot for ${HOLD / 1000} s of ${SLICE / 1000}`, slots: 2, work: 0, isHeld: true }
 ]
 
-if (process.env.SCALING_JOB === undefined) await measure(Number(process.argv[2] ?? 3))
-else await serve(JSON.parse(process.env.SCALING_JOB))
+const { values, positionals } = parseArgs({ allowPositionals: true, options: { 'write-docs': { type: 'boolean', default: false } } })
+
+if (process.env.SCALING_JOB === undefined) {
+  const result = await measure(Number(positionals[0] ?? 3))
+  if (values['write-docs']) writeDocs('scaling.md', 'scaling', result)
+} else await serve(JSON.parse(process.env.SCALING_JOB))
 
 // A server process -------------------------------------------------------------------------------------
 
@@ -79,13 +84,11 @@ function burn(microseconds) {
 
 /** @param {number} rounds */
 async function measure(rounds) {
-  const [{ model }] = cpus()
-  console.log(
-    `${model.trim()}, ${cpus().length} cores, ${Math.round(totalmem() / 2 ** 30)} GiB; Node.js ${process.versions.node}; ${CLIENTS} clients at a time`
-  )
   const hasReusePort = await canReusePort()
   if (!hasReusePort) console.error('Left out, since it takes Linux and Node.js 22.12: reusePort')
   const able = setups.filter(({ listens }) => hasReusePort || listens !== 'reusePort')
+  const noise = await foreignLoad()
+  const parts = []
   for (const experiment of experiments) {
     const results = able.map(() => [])
     for (let round = 0; round < rounds; round++) {
@@ -100,9 +103,12 @@ async function measure(rounds) {
         `${Math.round(middle(({ share }) => share) * 100)} %`
       ]
     })
-    console.log(`\n${experiment.title}:\n`)
-    console.log(table(['', 'connections/s', 'wait, median', 'p99', 'longest', "busiest process's share"], rows))
+    parts.push(`${experiment.title}:`, table(['', 'connections/s', 'wait, median', 'p99', 'longest', "busiest process's share"], rows))
+    console.log(`${parts.slice(-2).join('\n\n')}\n`)
   }
+  parts.push(`${machine()}; Node.js ${process.versions.node}; ${CLIENTS} clients at a time. ${noise}`.trim())
+  console.log(parts.at(-1))
+  return parts.join('\n\n')
 }
 
 /**

@@ -208,15 +208,15 @@ describe('StallLimit', () => {
         late.start()
       }
     )
-    for (let i = 0; i < 3; i++)
-      others.push(
-        watch(
-          60,
-          () => 0,
-          () => record('stopped too late')
-        )
+    const another = (): StallLimit =>
+      watch(
+        60,
+        () => 0,
+        () => record('stopped too late')
       )
-    await pause(400)
+    for (let i = 0; i < 3; i++) others.push(another())
+    await until(() => record.lines.length > 1)
+    await pause(100)
     expect(record.lines).to.deep.equal(['first', 'late'])
   })
 
