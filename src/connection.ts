@@ -229,7 +229,7 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
   }
 
   released(): void {
-    if (!this.reader.isOver && this.#state === 'open') {
+    if (this.#state === 'open' && !(this.reader.isOver && this.#writer.isFinished)) {
       // Somebody destroyed the socket itself.
       const error = this.#closedError('The socket was destroyed')
       this.#end(error)

@@ -460,11 +460,20 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     if (!wanted) {
       this.#stopRetrying()
       if (this.#socket.isOpen) this.#socket.shut()
-    } else if (!this.#socket.isOpen && !this.#socket.open()) {
-      this.#outOfDescriptors()
-    } else {
+    } else if (this.#socket.isOpen || this.#open()) {
       this.#stopRetrying()
     }
+  }
+
+  #open(): boolean {
+    try {
+      if (this.#socket.open()) return true
+      this.#outOfDescriptors()
+    } catch (error) {
+      // Whoever freed the slot has no use for it, and the next try may succeed.
+      this.#outOfDescriptors(error as Error)
+    }
+    return false
   }
 
   /** A client was accepted; called in the callback of accept(2). */

@@ -144,7 +144,7 @@ export class ByteSocket {
 
   /** Whether the descriptor is given up: closed, or in the act. */
   get isDestroyed(): boolean {
-    return this.#isDestroyed
+    return this.#isDestroyed || this.socket.destroyed
   }
 
   /** Bytes of the write in flight that the operating system has not taken yet, as far as it is known. */

@@ -10,6 +10,8 @@ import {
   ConnectionResetError,
   connect,
   IdleTimeoutError,
+  onPortChosenByOs,
+  Server,
   toHostAndPort
 } from '../src/index.ts'
 import { expectRefusal } from './helpers/bad-input.ts'
@@ -1137,3 +1139,20 @@ function descriptorOf(socket: Socket): number {
 function pause(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds))
 }
+
+describe('Connection whose socket somebody destroys, which is not supported', () => {
+  it('tells it to a pending flush, also after the peer has ended', async () => {
+    const server = await Server.create(onPortChosenByOs({ host: '127.0.0.1' }), async (connection) => {
+      await connection.writer.close()
+      await connection.closed
+    })
+    const connection = await connect(toHostAndPort('127.0.0.1', server.listeningOn))
+    await connection.reader.ended
+    connection.writer.write(new Uint8Array(64 * 1024 * 1024))
+    const flushed = connection.writer.flushed()
+    connection.socket.destroy()
+    expect(await rejection(flushed)).to.be.instanceOf(ConnectionClosedError)
+    expect(connection.signal.reason).to.have.property('message', 'The socket was destroyed')
+    await server.close({ closeExistingConnections: true })
+  })
+})
