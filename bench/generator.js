@@ -124,55 +124,57 @@ class Accept {
   close() {}
 }
 
-/** One connection that sends so many bytes, and waits until the server has counted them. */
-class Receive {
-  #socket
-  #answer = ''
+/** Transfers one after the other, each on a connection of its own. */
+class Bulk {
+  #transfer
 
-  async open({ port }) {
-    this.#socket = dial(port, (length) => {
-      this.#answer += Buffer.from(buffer.subarray(0, length)).toString()
-      if (this.#answer.endsWith('\n')) this.#socket.emit('answer')
-    })
-    await once(this.#socket, 'connect')
+  /** @param {(port: number, bytes: number) => Promise<void>} transfer */
+  constructor(transfer) {
+    this.#transfer = transfer
   }
 
-  async run({ bytes }) {
-    const begin = performance.now()
-    const answered = once(this.#socket, 'answer')
-    for (let left = bytes; left > 0; left -= block.byteLength) {
-      if (!this.#socket.write(left < block.byteLength ? block.subarray(0, left) : block)) await once(this.#socket, 'drain')
-    }
-    await answered
-    if (Number(this.#answer) !== bytes) throw new Error(`The server counted ${this.#answer.trim()} bytes, not ${bytes}`)
-    return { amount: bytes, seconds: (performance.now() - begin) / 1000 }
-  }
-
-  async close() {
-    this.#socket.destroy()
-    await once(this.#socket, 'close')
-  }
-}
-
-/** One connection that is sent so many bytes. */
-class Send {
   open() {}
 
-  async run({ port, bytes }) {
+  async run({ port, bytes, milliseconds }) {
     const begin = performance.now()
     let amount = 0
-    const socket = dial(port, (length) => {
-      amount += length
-    })
-    await once(socket, 'close')
-    if (amount !== bytes) throw new Error(`The server sent ${amount} bytes, not ${bytes}`)
+    do {
+      await this.#transfer(port, bytes)
+      amount += bytes
+    } while (performance.now() - begin < milliseconds)
     return { amount, seconds: (performance.now() - begin) / 1000 }
   }
 
   close() {}
 }
 
-const LOADS = { echo: Echo, accept: Accept, receive: Receive, send: Send }
+/** Sends so many bytes, and waits until the server has counted them. */
+async function upload(port, bytes) {
+  let answer = ''
+  const socket = dial(port, (length) => {
+    answer += Buffer.from(buffer.subarray(0, length)).toString()
+    if (answer.endsWith('\n')) socket.destroy()
+  })
+  const closed = once(socket, 'close')
+  await once(socket, 'connect')
+  for (let left = bytes; left > 0; left -= block.byteLength) {
+    if (!socket.write(left < block.byteLength ? block.subarray(0, left) : block)) await once(socket, 'drain')
+  }
+  await closed
+  if (Number(answer) !== bytes) throw new Error(`The server counted ${answer.trim()} bytes, not ${bytes}`)
+}
+
+/** Is sent so many bytes. */
+async function download(port, bytes) {
+  let received = 0
+  const socket = dial(port, (length) => {
+    received += length
+  })
+  await once(socket, 'close')
+  if (received !== bytes) throw new Error(`The server sent ${received} bytes, not ${bytes}`)
+}
+
+const LOADS = { echo: () => new Echo(), accept: () => new Accept(), receive: () => new Bulk(upload), send: () => new Bulk(download) }
 let load
 
 process.on('message', async ({ act, ...options }) => {
@@ -181,7 +183,7 @@ process.on('message', async ({ act, ...options }) => {
   })
   failed.catch(() => {})
   try {
-    if (act === 'open') load = new LOADS[options.load]()
+    if (act === 'open') load = LOADS[options.load]()
     const before = process.cpuUsage()
     const result = await Promise.race([load[act](options), failed])
     const { user, system } = process.cpuUsage(before)

@@ -13,7 +13,7 @@ const HELP = `npm run bench -- [options]
   --only NAMES     measures and peers, comma separated, for instance echo64,accept,it-tcp,Bun
   --processes N    fresh processes of every server (3)
   --rounds N       slices of every process (4)
-  --steady-malloc  tells glibc in all servers to keep memory; bulk receiving depends on its moods
+  --plain-malloc   lets glibc give memory back while servers receive in bulk
   --write-docs     puts the result into docs/performance.md too
 
 Measures: ${measures.map(({ name }) => name).join(', ')}
@@ -26,7 +26,7 @@ const { values: options } = parseArgs({
     only: { type: 'string' },
     processes: { type: 'string' },
     rounds: { type: 'string' },
-    'steady-malloc': { type: 'boolean', default: false },
+    'plain-malloc': { type: 'boolean', default: false },
     'write-docs': { type: 'boolean', default: false },
     help: { type: 'boolean', short: 'h', default: false }
   }
@@ -37,13 +37,15 @@ const PROCESSES = Number(options.processes ?? (quick ? 1 : 3))
 const ROUNDS = Number(options.rounds ?? (quick ? 2 : 4))
 const SLICE = quick ? 150 : 500
 const WARM_UP = quick ? 400 : 1000
-const BYTES = (quick ? 64 : 256) * 2 ** 20
+// Of one transfer; a slice has as many as there is time for.
+const BYTES = 64 * 2 ** 20
 const CONNECTIONS = 50
 const IDLE_CONNECTIONS = quick ? 1000 : 5000
 // Peers measured between two slices of the baseline. The fewer, the less the machine can change meanwhile.
 const BRACKET = quick ? 6 : 2
-// Memory that a server has given back is dear to get again: how often it happens differs from process to process.
-const ENV = options['steady-malloc'] ? { MALLOC_TRIM_THRESHOLD_: String(2 ** 28), MALLOC_TOP_PAD_: String(2 ** 26) } : {}
+// Memory that a process has given back to the system is dear to get again. How often glibc does that differs from process to process by
+// chance, and would hide what differs between readers.
+const STEADY_MALLOC = { MALLOC_TRIM_THRESHOLD_: String(2 ** 28), MALLOC_TOP_PAD_: String(2 ** 26) }
 
 /** @typedef {import('./peers.js').Measure} Measure */
 /** @typedef {import('./peers.js').Peer} Peer */
@@ -102,6 +104,7 @@ function chosen(from, names) {
  * @param {Peer[]} able
  */
 async function interleaved(measure, able) {
+  const env = measure.load === 'receive' && !options['plain-malloc'] ? STEADY_MALLOC : {}
   const generator = new Generator()
   /** @type {Map<string, ServerProcess>} */
   const servers = new Map()
@@ -109,7 +112,7 @@ async function interleaved(measure, able) {
   const samples = []
   try {
     for (const peer of able) {
-      const server = new ServerProcess([...peer.command, measure.behaviour, String(BYTES)], ENV)
+      const server = new ServerProcess([...peer.command, measure.behaviour, String(BYTES)], env)
       try {
         await server.start()
         // Just-in-time compilers have to be done first.
@@ -188,7 +191,7 @@ async function idle(measure, able) {
   const samples = []
   for (const peer of able) {
     const generator = new Generator()
-    const server = new ServerProcess([...peer.command, measure.behaviour, '0'], ENV)
+    const server = new ServerProcess([...peer.command, measure.behaviour, '0'])
     try {
       await server.start()
       const job = { load: 'echo', size: measure.size, port: server.port }
