@@ -16,6 +16,8 @@ export class ChunkQueue {
   // The whole lines in the rest of the first chunk, from `#line` on; empty if it has not been split.
   #lines: string[] = []
   #line = 0
+  // Whether splitting the first chunk may still pay: it does once, and not between reads of other kinds.
+  #maySplit = true
 
   get byteLength(): number {
     return this.#byteLength
@@ -73,7 +75,8 @@ export class ChunkQueue {
 
   #splitLines(): boolean {
     const chunk = this.#chunks[this.#head]
-    if (chunk === undefined) return false
+    if (chunk === undefined || !this.#maySplit) return false
+    this.#maySplit = false
     const end = chunk.lastIndexOf(0x0a)
     if (end < this.#offset) return false
     const whole = Buffer.from(chunk.buffer, chunk.byteOffset + this.#offset, end - this.#offset)
@@ -154,6 +157,7 @@ export class ChunkQueue {
     this.#head = 0
     this.#offset = 0
     this.#byteLength = 0
+    this.#maySplit = true
     this.#forgetLines()
   }
 
@@ -183,6 +187,7 @@ export class ChunkQueue {
 
   #drop(): void {
     this.#offset = 0
+    this.#maySplit = true
     this.#forgetLines()
     // The slot is emptied at once, so that a taken chunk is not kept alive by the queue.
     this.#chunks[this.#head++] = undefined as never
