@@ -17,6 +17,9 @@ export interface UnixAddress {
 
 export type SocketAddress = InetAddress | UnixAddress
 
+/** The address of a unix socket that was not bound, as a client's seldom is. */
+export const UNNAMED: UnixAddress = Object.freeze({ family: 'unix', path: '' })
+
 /** A host name, or a numeric address, that has yet to be looked up. */
 export interface HostAndPort {
   readonly host: string

@@ -3,7 +3,11 @@
 import { isAscii } from 'node:buffer'
 import { concat } from 'uint8arrays/concat'
 
+const LINE_FEED = 0x0a
 const CARRIAGE_RETURN = 0x0d
+/** Bytes split into lines at once: few where lines take turns with other reads, which throw away what was split. */
+const MIN_SPLIT = 128
+const MAX_SPLIT = 65_536
 
 /** Bytes in chunks, in order, with searching and taking across chunk boundaries. Nothing is copied unless it has to be joined. */
 export class ChunkQueue {
@@ -13,11 +17,11 @@ export class ChunkQueue {
   // Bytes taken of the first chunk.
   #offset = 0
   #byteLength = 0
-  // The whole lines in the rest of the first chunk, from `#line` on; empty if it has not been split.
+  // The next lines of the first chunk, from `#line` on; empty if none has been split.
   #lines: string[] = []
   #line = 0
-  // Whether splitting the first chunk may still pay: it does once, and not between reads of other kinds.
-  #maySplit = true
+  // How many bytes are split at once: more, the longer nothing but lines is read.
+  #splitSize = MIN_SPLIT
 
   get byteLength(): number {
     return this.#byteLength
@@ -58,7 +62,7 @@ export class ChunkQueue {
   }
 
   /**
-   * The next line, without its end, if that can be had cheaply: the rest of the first chunk is split at once where it is ASCII. Undefined
+   * The next line, without its end, if that can be had cheaply: the first chunk is split many lines at a time where it is ASCII. Undefined
    * otherwise, also if the line does not end in this chunk or is longer than `maxLength`.
    */
   shiftLine(maxLength: number): string | undefined {
@@ -75,14 +79,18 @@ export class ChunkQueue {
 
   #splitLines(): boolean {
     const chunk = this.#chunks[this.#head]
-    if (chunk === undefined || !this.#maySplit) return false
-    this.#maySplit = false
-    const end = chunk.lastIndexOf(0x0a)
-    if (end < this.#offset) return false
+    if (chunk === undefined) return false
+    let end = chunk.lastIndexOf(LINE_FEED, this.#offset + this.#splitSize - 1)
+    if (end < this.#offset) end = chunk.indexOf(LINE_FEED, this.#offset + this.#splitSize)
+    if (end === -1) return false
     const whole = Buffer.from(chunk.buffer, chunk.byteOffset + this.#offset, end - this.#offset)
-    if (!isAscii(whole)) return false
+    if (!isAscii(whole)) {
+      this.#splitSize = MIN_SPLIT
+      return false
+    }
     this.#lines = whole.toString('latin1').split('\n')
     this.#line = 0
+    this.#splitSize = Math.min(2 * this.#splitSize, MAX_SPLIT)
     return true
   }
 
@@ -157,7 +165,6 @@ export class ChunkQueue {
     this.#head = 0
     this.#offset = 0
     this.#byteLength = 0
-    this.#maySplit = true
     this.#forgetLines()
   }
 
@@ -180,6 +187,7 @@ export class ChunkQueue {
   }
 
   #forgetLines(): void {
+    if (this.#line < this.#lines.length) this.#splitSize = MIN_SPLIT
     if (this.#lines.length === 0) return
     this.#lines = []
     this.#line = 0
@@ -187,7 +195,6 @@ export class ChunkQueue {
 
   #drop(): void {
     this.#offset = 0
-    this.#maySplit = true
     this.#forgetLines()
     // The slot is emptied at once, so that a taken chunk is not kept alive by the queue.
     this.#chunks[this.#head++] = undefined as never

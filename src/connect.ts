@@ -6,7 +6,7 @@ import { isIP, type NetConnectOpts, Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import { onceAborted, raceSignal } from './abort.ts'
-import { type HostAndPort, type InetAddress, inetAddress, type SocketAddress, type UnixAddress } from './address.ts'
+import { type HostAndPort, type InetAddress, inetAddress, type SocketAddress, UNNAMED, type UnixAddress } from './address.ts'
 import { ByteConnection, type Connection, socketAddresses } from './connection.ts'
 import { ConnectError, ConnectTimeoutError } from './errors.ts'
 import {
@@ -354,8 +354,7 @@ function attemptsFailed(target: HostAndPort | SocketAddress, endpoints: readonly
 
 function addressesOf<A extends SocketAddress>(where: WhereToConnect<A>, socket: Socket): { remoteAddress: A; localAddress: A } {
   const { target } = where
-  const unnamed: UnixAddress = { family: 'unix', path: '' }
-  const addresses = isUnix(target) ? { remoteAddress: target, localAddress: unnamed } : socketAddresses(socket)
+  const addresses = isUnix(target) ? { remoteAddress: target, localAddress: UNNAMED } : socketAddresses(socket)
   return addresses as { remoteAddress: SocketAddress; localAddress: SocketAddress } as { remoteAddress: A; localAddress: A }
 }
 

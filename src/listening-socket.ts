@@ -531,7 +531,8 @@ function askedFor(target: ListenTarget, error: unknown): SocketAddress | { reado
   return { family: address.includes(':') ? 'IPv6' : 'IPv4', address, port: target.port }
 }
 
-function discard(client: Accepted): void {
+/** Closes a client of whom nothing was read. */
+export function discard(client: Accepted): void {
   if ('handle' in client) client.handle.close()
   else client.socket.destroy()
 }

@@ -2,7 +2,7 @@
 
 import { inspect } from 'node:util'
 import { onceAborted } from './abort.ts'
-import { formatAddress, type InetAddress, inetAddress, type SocketAddress, type UnixAddress } from './address.ts'
+import { formatAddress, type InetAddress, inetAddress, type SocketAddress, UNNAMED, type UnixAddress } from './address.ts'
 import { ByteConnection, type Connection, type ConnectionInit, socketAddresses } from './connection.ts'
 import { Deferred } from './deferred.ts'
 import { descriptorLimit, isDescriptorFree } from './descriptor.ts'
@@ -26,7 +26,7 @@ import {
   ServerClosedError,
   UnexpectedEndError
 } from './errors.ts'
-import { type Accepted, ListeningSocket } from './listening-socket.ts'
+import { type Accepted, discard, ListeningSocket } from './listening-socket.ts'
 import {
   type ConnectionSettings,
   checkBoolean,
@@ -74,12 +74,6 @@ export interface ServerCloseOptions {
 
 type Handler<A extends SocketAddress> = (connection: Connection<A>) => unknown
 type HandlerErrorPolicy<A> = NonNullable<ServerOptions<A>['onHandlerError']>
-
-interface Waiter<A extends SocketAddress> {
-  /** What it is told when the server closes: an iterator ends, an `accept()` fails. */
-  readonly isIterator: boolean
-  readonly deferred: Deferred<Connection<A>>
-}
 
 const ACTION = 'Cannot listen'
 /** Of the descriptors, so that the process has some for files, name resolution and its own connections. */
@@ -213,7 +207,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
   readonly #policy: HandlerErrorPolicy<never>
   readonly #onClosed = (connection: ByteConnection<SocketAddress>): void => this.#connectionClosed(connection as ByteConnection<A>)
   readonly #connections = new Set<ByteConnection<A>>()
-  readonly #waiters: Waiter<A>[] = []
+  readonly #waiters: Deferred<Connection<A>>[] = []
   readonly #closeFinished = new Deferred()
   readonly #finished = new Deferred()
   readonly #unhook: () => void
@@ -361,17 +355,17 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     signal?.throwIfAborted()
     this.#checkPull()
     if (this.#isClosed) throw this.#closedError()
-    const waiter = this.#wait(false)
+    const waiter = this.#wait()
     const unhook = onceAborted(signal, (reason) => {
       const index = this.#waiters.indexOf(waiter)
       // Not there: a client was handed over in this very turn, and the caller has it.
       if (index === -1) return
       this.#waiters.splice(index, 1)
       this.#adjust()
-      waiter.deferred.reject(reason)
+      waiter.reject(reason)
     })
     try {
-      return await waiter.deferred.promise
+      return await waiter.promise
     } finally {
       unhook()
     }
@@ -386,7 +380,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     this.#checkPull()
     if (this.#isClosed) return { value: undefined, done: true }
     try {
-      return { value: await this.#wait(true).deferred.promise, done: false }
+      return { value: await this.#wait().promise, done: false }
     } catch (error) {
       if (error instanceof ServerClosedError) return { value: undefined, done: true }
       throw error
@@ -495,7 +489,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     this.#adjustAfterAccept()
     if (this.#slots >= this.#maxConnections) this.#atLimit()
     if (this.#handler !== undefined) void this.#serve(connection, this.#handler)
-    else waiter?.deferred.resolve(connection)
+    else waiter?.resolve(connection)
   }
 
   #adjustAfterAccept(): void {
@@ -612,8 +606,8 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     if (this.#handler !== undefined) throw new BusyError("Cannot pull as this server's handler takes all connections")
   }
 
-  #wait(isIterator: boolean): Waiter<A> {
-    const waiter = { isIterator, deferred: new Deferred<Connection<A>>() }
+  #wait(): Deferred<Connection<A>> {
+    const waiter = new Deferred<Connection<A>>()
     this.#waiters.push(waiter)
     this.#adjust()
     return waiter
@@ -687,7 +681,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     this.#isClosed = true
     this.#unhook()
     this.#stopRetrying()
-    for (const waiter of this.#waiters.splice(0)) waiter.deferred.reject(this.#closedError())
+    for (const waiter of this.#waiters.splice(0)) waiter.reject(this.#closedError())
     const closing = this.#socket.close()
     this.#controller?.abort(this.#closedError())
     await closing
@@ -741,8 +735,6 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
 export type InetServer = Server<InetAddress, number>
 export type UnixServer = Server<UnixAddress, string>
 
-const UNNAMED: UnixAddress = Object.freeze({ family: 'unix', path: '' })
-
 /** What an accepted connection starts with, and what its server keeps of it. */
 class Slot<A extends SocketAddress> implements ConnectionInit<A> {
   readonly remoteAddress: A
@@ -774,11 +766,6 @@ function isExcused(error: unknown, connection: ByteConnection<SocketAddress>, sl
 
 function isWildcard(address: InetAddress): boolean {
   return address.address === '::' || address.address === '0.0.0.0'
-}
-
-function discard(client: Accepted): void {
-  if ('handle' in client) client.handle.close()
-  else client.socket.destroy()
 }
 
 // The error itself and everything that its causes and its parts lead to.

@@ -39,17 +39,8 @@ export interface WriteEntry {
 // What this file uses of a libuv handle (net.Socket#_handle). Undocumented, the same in Node.js 20 to 26; every use is
 // conditional, since Bun and Deno have other handles or none.
 interface Handle {
-  readonly fd?: number
   readonly writeQueueSize?: number
   readStart?(): number
-  useUserBuffer?(buffer: Uint8Array): void
-  getpeername?(out: PeerName): number
-}
-
-interface PeerName {
-  address?: string
-  family?: string
-  port?: number
 }
 
 // The members of a Duplex that its implementer has, and the internal parts of a net.Socket, as used here.

@@ -212,9 +212,9 @@ export class ByteWriter implements PumpTarget {
   }
 
   /** Notes that nothing can be written any more, and why. Bytes that wait are lost. */
-  fail(error: Error): void {
+  fail(error: Error, unsent = this.#socket.unsent): void {
     if (this.isFailed) return
-    this.#noteWritten(this.#socket.unsent)
+    this.#noteWritten(unsent)
     this.#state = { error }
     if (this.#queuedBytes + this.#sendingBytes > 0) this.#lost = error
     this.#hasTold = this.#flushes !== undefined || this.#pump !== undefined || this.#closing !== undefined
@@ -345,10 +345,7 @@ export class ByteWriter implements PumpTarget {
     if (this.isFailed || this.#socket.isDestroyed) return
     if (error != null) {
       // Of a write that failed libuv has forgotten what is left.
-      this.#noteWritten()
-      const written = this.#written
-      this.fail(this.#owner.writeFailed(error))
-      this.#written = written
+      this.fail(this.#owner.writeFailed(error), this.#sendingBytes)
       return
     }
     this.#sendingBytes = 0

@@ -1,19 +1,9 @@
 import { expect } from 'chai'
 import { ChunkQueue } from '../src/chunk-queue.ts'
-import { turns } from './helpers/until.ts'
+import { pace } from './helpers/until.ts'
 
 const bytes = (text: string): Uint8Array<ArrayBuffer> => new Uint8Array(Buffer.from(text))
 const text = (chunk: Uint8Array | undefined): string | undefined => (chunk === undefined ? undefined : Buffer.from(chunk).toString())
-
-/** Lets the event loop turn now and then, and gives up where the cost grows with what is there, which would take for ever. */
-function pace(): (count: number) => Promise<void> {
-  const start = performance.now()
-  return async (count) => {
-    if (count % 1000 !== 0) return
-    await turns(1)
-    if (performance.now() - start > 8_000) throw new Error(`Only ${count} rounds were done`)
-  }
-}
 
 function queueOf(...chunks: string[]): ChunkQueue {
   const queue = new ChunkQueue()
@@ -198,6 +188,19 @@ describe('ChunkQueue', () => {
     }
     queue.push(bytes('\r\n'))
     expect(queue.indexOf(bytes('\r\n'), 99_999)).to.equal(100_000)
+  })
+
+  it('shiftLine() between reads of another kind does not split the rest of the chunk each time', async () => {
+    const queue = queueOf('line\nx'.repeat(100_000))
+    const breathe = pace()
+    for (let i = 0; i < 100_000; i++) {
+      if (queue.shiftLine(100) === undefined) {
+        if (text(queue.take(queue.indexOf(bytes('\n'), 0) + 1)) !== 'line\n') expect.fail(`no line at ${i}`)
+      }
+      if (text(queue.take(1)) !== 'x') expect.fail(`no record at ${i}`)
+      await breathe(i)
+    }
+    expect(queue.byteLength).to.equal(0)
   })
 
   it('shiftLine() gives ASCII lines of the first chunk, without \\n or \\r\\n, and mixes with everything else', () => {

@@ -20,7 +20,7 @@ import { readToEnd } from './helpers/raw.ts'
 import { rejection } from './helpers/rejection.ts'
 import { useScope } from './helpers/scope.ts'
 import { type Ends, openEnds, TOO_MUCH, TRANSPORTS } from './helpers/transports.ts'
-import { turns, until } from './helpers/until.ts'
+import { pace, turns, until } from './helpers/until.ts'
 
 const KIB = 1024
 const MIB = 1024 * KIB
@@ -1119,16 +1119,6 @@ describe('Reader', () => {
     }
   })
 })
-
-/** Lets the event loop turn now and then, and gives up where the cost grows with what is there, which would take for ever. */
-function pace(): (count: number) => Promise<void> {
-  const start = performance.now()
-  return async (count) => {
-    if (count % 1000 !== 0) return
-    await turns(1)
-    if (performance.now() - start > 8_000) throw new Error(`Only ${count} rounds were done`)
-  }
-}
 
 function bytes(data: string): Uint8Array<ArrayBuffer> {
   return new Uint8Array(Buffer.from(data))

@@ -18,3 +18,13 @@ export async function until(condition: () => unknown, what = String(condition)):
 export async function turns(count = 20): Promise<void> {
   for (let turn = 0; turn < count; turn++) await setImmediate()
 }
+
+/** Lets the event loop turn now and then, and gives up where the cost grows with what is there, which would take for ever. */
+export function pace(): (count: number) => Promise<void> {
+  const start = performance.now()
+  return async (count) => {
+    if (count % 1000 !== 0) return
+    await turns(1)
+    if (performance.now() - start > 8_000) throw new Error(`Only ${count} rounds were done`)
+  }
+}
