@@ -305,7 +305,7 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
 
   // Aborts after `delay`, unless all is with the operating system by then. The earliest of several calls counts.
   #forceAfter(delay: number): void {
-    if (this.#state !== 'closing' || this.#isLingering || delay === Number.POSITIVE_INFINITY) return
+    if (this.#state !== 'closing' || this.#writer.isFinished || delay === Number.POSITIVE_INFINITY) return
     const at = performance.now() + delay
     if (at >= this.#forceAt) return
     this.#forceAt = at

@@ -148,7 +148,6 @@ export function descriptorLimit(): number | undefined {
   return limitFromLibc() ?? limitFromProc() ?? limitFromReport()
 }
 
-// Reused: the limit is looked up for each opening of a gate, since the process's limit may change.
 let limits: Buffer | undefined
 
 function limitFromLibc(): number | undefined {

@@ -105,19 +105,18 @@ export interface Resumable {
   resume(): void
 }
 
+/** A read that waits. */
 class Pending {
   readonly kind: Kind
-  readonly resolve: (value: never) => void
-  readonly reject: (reason: unknown) => void
-  owner: object | undefined
-  attempt: Attempt<unknown> | undefined
-  target: Uint8Array | undefined
+  readonly attempt: Attempt<unknown>
+  readonly target: Uint8Array | undefined
+  resolve: (value: never) => void = ignore
   unhook: (() => void) | undefined
 
-  constructor(kind: Kind, resolve: (value: never) => void, reject: (reason: unknown) => void) {
+  constructor(kind: Kind, attempt: Attempt<unknown>, target?: Uint8Array) {
     this.kind = kind
-    this.resolve = resolve
-    this.reject = reject
+    this.attempt = attempt
+    this.target = target
   }
 }
 
@@ -125,9 +124,12 @@ const ACTION = 'Cannot read'
 const LINE_FEED = new Uint8Array([0x0a])
 const CARRIAGE_RETURN = 0x0d
 
+// What a reader that never had to hold bytes holds them in.
+const EMPTY = new ChunkQueue()
+
 /** The reader of a connection, fed by it. */
 export class ByteReader implements Reader {
-  readonly #queue = new ChunkQueue()
+  #queue = EMPTY
   readonly #bufferSize: number
   readonly #resume: Resumable
   #pending: Pending | undefined
@@ -215,7 +217,7 @@ export class ByteReader implements Reader {
 
   lines(options: LimitedReadOptions = {}): AsyncIterableIterator<string> {
     checkLimited(options)
-    return new ReaderIterator(this, (iterator) => this.nextLine(iterator, options))
+    return new LineIterator(this, options)
   }
 
   readAll(options: LimitedReadOptions = {}): Promise<Bytes> {
@@ -228,7 +230,7 @@ export class ByteReader implements Reader {
   readInto(buffer: Uint8Array, options?: ReadOptions): Promise<number | null> {
     const invalid = refusal(() => checkBuffer(buffer))
     if (invalid !== undefined) return invalid
-    return this.#start<number | null>('into', options, () => this.#takeInto(buffer), 0, undefined, buffer)
+    return this.#start<number | null>('into', options, () => this.#takeInto(buffer), 0, buffer)
   }
 
   discard(options?: ReadOptions): Promise<number> {
@@ -237,16 +239,16 @@ export class ByteReader implements Reader {
   }
 
   [Symbol.asyncIterator](): AsyncIterableIterator<Bytes> {
-    return new ReaderIterator(this, (iterator) => this.nextChunk(iterator))
+    return new ChunkIterator(this, ByteReader.#takeNext)
   }
 
-  /** The next chunk, for the iterator `owner`. */
-  nextChunk(owner: object): Promise<IteratorResult<Bytes, undefined>> {
-    return this.#start<IteratorResult<Bytes, undefined>>('next', undefined, ByteReader.#takeNext, 0, owner)
+  /** The next chunk, for an iterator that is its own pending read. */
+  nextChunk(iterator: ChunkIterator): Promise<IteratorResult<Bytes, undefined>> {
+    return this.#try(ByteReader.#takeNext) ?? this.#wait(iterator)
   }
 
-  /** The next line, for the iterator `owner`. */
-  nextLine(owner: object, options: LimitedReadOptions): Promise<IteratorResult<string, undefined>> {
+  /** The next line, for an iterator. */
+  nextLine(iterator: LineIterator, options: LimitedReadOptions): Promise<IteratorResult<string, undefined>> {
     const maxLength = options.maxLength ?? DEFAULT_MAX_LENGTH
     if (this.#isReady && options.signal === undefined) {
       const line = this.#queue.shiftLine(maxLength)
@@ -260,12 +262,15 @@ export class ByteReader implements Reader {
       const line = this.#takeLine(search)
       return line === WAIT ? WAIT : line === null ? { value: undefined, done: true } : { value: line, done: false }
     }
-    return this.#start('attempt', options, attempt, Number.POSITIVE_INFINITY, owner)
+    const done = this.#try(attempt, options)
+    if (done !== undefined) return done
+    iterator.waitsIn = new Pending('attempt', attempt)
+    return this.#wait(iterator.waitsIn, Number.POSITIVE_INFINITY, options.signal)
   }
 
-  /** Settles the pending `next()` of the iterator `owner` as done. */
-  leave(owner: object): void {
-    if (this.#pending?.owner === owner) this.#settle()?.resolve({ value: undefined, done: true } as never)
+  /** Settles `pending` as the end of its iterator, if it waits. */
+  leave(pending: Pending | undefined): void {
+    if (pending !== undefined && this.#pending === pending) this.#settle()({ value: undefined, done: true } as never)
   }
 
   /** Takes bytes from the socket; see `SocketEvents`. */
@@ -275,10 +280,10 @@ export class ByteReader implements Reader {
     const pending = this.#pending
     switch (pending?.kind) {
       case 'next':
-        this.#settle()?.resolve({ value: own(bytes, length, lent), done: false } as never)
+        this.#settle()({ value: own(bytes, length, lent), done: false } as never)
         return true
       case 'read':
-        this.#settle()?.resolve(own(bytes, length, lent) as never)
+        this.#settle()(own(bytes, length, lent) as never)
         return true
       case 'discard':
         this.#discarded += length
@@ -287,12 +292,12 @@ export class ByteReader implements Reader {
         const target = pending.target as Uint8Array
         const taken = Math.min(length, target.byteLength)
         target.set(taken === bytes.byteLength ? bytes : bytes.subarray(0, taken))
-        if (taken < length) this.#queue.push(own(bytes.subarray(taken, length), length - taken, lent))
-        this.#settle()?.resolve(taken as never)
+        if (taken < length) this.#hold(own(bytes.subarray(taken, length), length - taken, lent))
+        this.#settle()(taken as never)
         break
       }
       default:
-        this.#queue.push(own(bytes, length, lent))
+        this.#hold(own(bytes, length, lent))
         if (pending !== undefined) this.#retry(pending)
     }
     this.#isStopped = this.#queue.byteLength >= Math.max(this.#bufferSize, this.#wanted)
@@ -319,7 +324,7 @@ export class ByteReader implements Reader {
     if (this.#closedBy !== undefined) return
     this.#closedBy = error
     this.#queue.clear()
-    if (this.#pending !== undefined) this.#settle()?.reject(error())
+    if (this.#pending !== undefined) this.#fail(error())
     // Go on reading, so that the peer's FIN is seen behind whatever is in front of it.
     this.#resumeIfRoom()
   }
@@ -336,14 +341,17 @@ export class ByteReader implements Reader {
     if (pending !== undefined) this.#retry(pending)
   }
 
-  #start<T>(
-    kind: Kind,
-    options: ReadOptions | undefined,
-    attempt: Attempt<T>,
-    wanted = 0,
-    owner?: object,
-    target?: Uint8Array
-  ): Promise<T> {
+  #hold(chunk: Bytes): void {
+    if (this.#queue === EMPTY) this.#queue = new ChunkQueue()
+    this.#queue.push(chunk)
+  }
+
+  #start<T>(kind: Kind, options: ReadOptions | undefined, attempt: Attempt<T>, wanted = 0, target?: Uint8Array): Promise<T> {
+    return this.#try(attempt, options) ?? this.#wait(new Pending(kind, attempt, target), wanted, options?.signal)
+  }
+
+  // What can be told without waiting; undefined if it takes more.
+  #try<T>(attempt: Attempt<T>, options?: ReadOptions): Promise<T> | undefined {
     if (options !== undefined) {
       const invalid = refusal(() => checkReadOptions(options))
       if (invalid !== undefined) return invalid
@@ -351,20 +359,19 @@ export class ByteReader implements Reader {
     if (this.#pending !== undefined) {
       return Promise.reject(this.#error(BusyError, 'Cannot read as another read of this connection is pending'))
     }
-    const signal = options?.signal
-    if (signal?.aborted === true) return Promise.reject(signal.reason)
+    if (options?.signal?.aborted === true) return Promise.reject(options.signal.reason)
     try {
       const result = this.#attempt(attempt)
-      if (result !== WAIT) return Promise.resolve(result)
+      return result === WAIT ? undefined : Promise.resolve(result)
     } catch (error) {
       return Promise.reject(error)
     }
-    return new Promise<T>((resolve, reject) => {
-      const pending = new Pending(kind, resolve, reject)
-      pending.attempt = attempt
-      pending.owner = owner
-      pending.target = target
-      if (signal !== undefined) pending.unhook = onceAborted(signal, (reason) => this.#settle()?.reject(reason))
+  }
+
+  #wait<T>(pending: Pending, wanted = 0, signal?: AbortSignal): Promise<T> {
+    return new Promise<T>((resolve) => {
+      pending.resolve = resolve
+      if (signal !== undefined) pending.unhook = onceAborted(signal, (reason) => this.#fail(reason))
       this.#pending = pending
       this.#wanted = wanted
       this.#resumeIfRoom()
@@ -389,19 +396,27 @@ export class ByteReader implements Reader {
 
   #retry(pending: Pending): void {
     try {
-      const result = this.#attempt(pending.attempt as Attempt<unknown>)
-      if (result !== WAIT) this.#settle()?.resolve(result as never)
+      const result = this.#attempt(pending.attempt)
+      if (result !== WAIT) this.#settle()(result as never)
     } catch (error) {
-      this.#settle()?.reject(error)
+      this.#fail(error)
     }
   }
 
-  #settle(): Pending | undefined {
-    const pending = this.#pending
+  // Ends the wait; the caller says with what.
+  #settle(): (value: never) => void {
+    const pending = this.#pending as Pending
+    const { resolve } = pending
     this.#pending = undefined
     this.#wanted = 0
-    pending?.unhook?.()
-    return pending
+    pending.unhook?.()
+    pending.resolve = ignore
+    return resolve
+  }
+
+  // By way of resolving: the function that rejects would be memory for every idle connection.
+  #fail(reason: unknown): void {
+    this.#settle()(Promise.reject(reason) as never)
   }
 
   #resumeIfRoom(): void {
@@ -517,24 +532,50 @@ class Search {
   }
 }
 
-/** One loop over a reader. Ended by `return()`, while the reader lives on. */
-class ReaderIterator<T> implements AsyncIterableIterator<T, undefined> {
+/** A loop over the chunks of a reader; it is the pending read itself. Ended by `return()`, while the reader lives on. */
+class ChunkIterator extends Pending implements AsyncIterableIterator<Bytes, undefined> {
   readonly #reader: ByteReader
-  readonly #pull: (owner: object) => Promise<IteratorResult<T, undefined>>
   #isDone = false
 
-  constructor(reader: ByteReader, pull: (owner: object) => Promise<IteratorResult<T, undefined>>) {
+  constructor(reader: ByteReader, attempt: Attempt<unknown>) {
+    super('next', attempt)
     this.#reader = reader
-    this.#pull = pull
   }
 
-  next(): Promise<IteratorResult<T, undefined>> {
-    return this.#isDone ? Promise.resolve({ value: undefined, done: true }) : this.#pull(this)
+  next(): Promise<IteratorResult<Bytes, undefined>> {
+    return this.#isDone ? Promise.resolve({ value: undefined, done: true }) : this.#reader.nextChunk(this)
   }
 
-  return(): Promise<IteratorResult<T, undefined>> {
+  return(): Promise<IteratorResult<Bytes, undefined>> {
     this.#isDone = true
     this.#reader.leave(this)
+    return Promise.resolve({ value: undefined, done: true })
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+}
+
+/** A loop over the lines of a reader. Ended by `return()`, while the reader lives on. */
+class LineIterator implements AsyncIterableIterator<string, undefined> {
+  readonly #reader: ByteReader
+  readonly #options: LimitedReadOptions
+  #isDone = false
+  waitsIn: Pending | undefined
+
+  constructor(reader: ByteReader, options: LimitedReadOptions) {
+    this.#reader = reader
+    this.#options = options
+  }
+
+  next(): Promise<IteratorResult<string, undefined>> {
+    return this.#isDone ? Promise.resolve({ value: undefined, done: true }) : this.#reader.nextLine(this, this.#options)
+  }
+
+  return(): Promise<IteratorResult<string, undefined>> {
+    this.#isDone = true
+    this.#reader.leave(this.waitsIn)
     return Promise.resolve({ value: undefined, done: true })
   }
 
@@ -602,3 +643,5 @@ function checkBuffer(buffer: unknown): void {
   if (!(buffer instanceof Uint8Array)) throw new TypeError(`${ACTION} as 'buffer' must be a Uint8Array: received ${inspect(buffer)}`)
   if (buffer.byteLength === 0) throw new RangeError(`${ACTION} as 'buffer' must not be empty: received 0 bytes`)
 }
+
+function ignore(): void {}

@@ -488,7 +488,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     // The gate first: the handler may look at the server.
     this.#adjustAfterAccept()
     if (this.#slots >= this.#maxConnections) this.#atLimit()
-    if (this.#handler !== undefined) void this.#serve(connection, this.#handler)
+    if (this.#handler !== undefined) this.#serve(connection, this.#handler)
     else waiter?.resolve(connection)
   }
 
@@ -619,20 +619,36 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     if (!slot.isHandled) this.#settle(slot)
   }
 
-  async #serve(connection: ByteConnection<A>, handler: Handler<never>): Promise<void> {
-    const slot = connection.init as Slot<A>
-    slot.isHandled = true
+  // Without an async function, whose frame would stay in memory beside the handler's own for as long as the connection lives.
+  #serve(connection: ByteConnection<A>, handler: Handler<never>): void {
+    ;(connection.init as Slot<A>).isHandled = true
     this.#handlers++
+    let result: unknown
     try {
-      await handler(connection as never)
+      result = handler(connection as never)
     } catch (error) {
-      slot.failure = { error }
-      if (serverHandlerError.hasSubscribers) {
-        const message: ServerHandlerErrorMessage = { address: this.address, remoteAddress: slot.remoteAddress, error }
-        serverHandlerError.publish(message)
-      }
-      if (this.#policy === 'raise' && !isExcused(error, connection, slot)) this.#raise(error)
+      this.#handlerFailed(connection, error)
+      return
     }
+    Promise.resolve(result).then(
+      () => this.#handlerEnded(connection),
+      (error) => this.#handlerFailed(connection, error)
+    )
+  }
+
+  #handlerFailed(connection: ByteConnection<A>, error: unknown): void {
+    const slot = connection.init as Slot<A>
+    slot.failure = { error }
+    if (serverHandlerError.hasSubscribers) {
+      const message: ServerHandlerErrorMessage = { address: this.address, remoteAddress: slot.remoteAddress, error }
+      serverHandlerError.publish(message)
+    }
+    if (this.#policy === 'raise' && !isExcused(error, connection, slot)) this.#raise(error)
+    this.#handlerEnded(connection)
+  }
+
+  #handlerEnded(connection: ByteConnection<A>): void {
+    const slot = connection.init as Slot<A>
     slot.isHandled = false
     this.#handlers--
     // What a client does not take after its handler ended well is not the handler's error.

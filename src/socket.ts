@@ -80,10 +80,14 @@ const onread: OnReadOpts | undefined =
 const [uvMajor = 0, uvMinor = 0] = (process.versions.uv ?? '').split('.').map(Number)
 const mayMistakeReset = isPlainNode && uvMajor === 1 && uvMinor < 52
 
+// What the constructor of net.Socket sets in its copy of the options, whatever they were. Where they are there already the copy keeps its
+// shape; on Node.js 20 to give each copy a new one is most of what a net.Socket costs: 4 of 5 µs.
+const SET_BY_NODE = { emitClose: false, autoDestroy: true, decodeStrings: false }
+
 /** A socket that is not connected yet, for a {@link ByteSocket} to take over once it is. */
 export function createDialSocket(): Socket {
   // Paused, since Node.js would start to read when it is connected, before anyone has taken it over.
-  return new Socket({ allowHalfOpen: true, ...(onread !== undefined && { onread }) }).pause()
+  return new Socket({ allowHalfOpen: true, ...(onread !== undefined && { onread }), ...SET_BY_NODE }).pause()
 }
 
 /** A socket over an accepted libuv handle that has TCP_NODELAY on, and keep-alive if `keepAlive` is not false. */
@@ -98,7 +102,8 @@ export function createAcceptedSocket(handle: object, keepAlive: number | false):
     noDelay: true,
     keepAlive: seconds !== undefined,
     keepAliveInitialDelay: (seconds ?? 0) * 1000,
-    onread
+    onread,
+    ...SET_BY_NODE
   }
   return new Socket(options as object)
 }

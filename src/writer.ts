@@ -85,6 +85,9 @@ interface Entry extends WriteEntry {
   readonly byteLength: number
 }
 
+// The queue of a writer whose bytes are all handed over, as they mostly are.
+const NOTHING: Entry[] = []
+
 interface Flush {
   readonly mark: number
   readonly deferred: Deferred
@@ -98,14 +101,13 @@ export class ByteWriter implements PumpTarget {
   #accepted = 0
   // As last told: it never goes back.
   #written = 0
-  #queue: Entry[] = []
+  #queue: Entry[] = NOTHING
   #queuedBytes = 0
   // Of the write in flight; 0 when there is none.
   #sendingBytes = 0
   #lastTurn = 0
   #isFlushing = false
   #isFlushScheduled = false
-  #onSent: ((error?: Error | null) => void) | undefined
   #flushes: Flush[] | undefined
   #closing: Deferred | undefined
   #pump: Pump | undefined
@@ -218,7 +220,7 @@ export class ByteWriter implements PumpTarget {
     this.#state = { error }
     if (this.#queuedBytes + this.#sendingBytes > 0) this.#lost = error
     this.#hasTold = this.#flushes !== undefined || this.#pump !== undefined || this.#closing !== undefined
-    this.#queue = []
+    this.#queue = NOTHING
     this.#age?.stop()
     const flushes = this.#flushes
     this.#flushes = undefined
@@ -290,6 +292,7 @@ export class ByteWriter implements PumpTarget {
       if (this.#sendingBytes > 0) this.#watchAge()
       return
     }
+    if (this.#queue === NOTHING) this.#queue = []
     this.#queue.push({ chunk, encoding, byteLength })
     this.#queuedBytes += byteLength
     if (this.#sendingBytes > 0 || this.#isFlushScheduled) return
@@ -331,13 +334,13 @@ export class ByteWriter implements PumpTarget {
     this.#queuedBytes -= bytes
     if (count < this.#queue.length) return this.#queue.splice(0, count)
     const all = this.#queue
-    this.#queue = []
+    this.#queue = NOTHING
     return all
   }
 
+  // Made for each write: a callback that is kept would be memory for every idle connection.
   get #sentCallback(): (error?: Error | null) => void {
-    this.#onSent ??= (error) => this.#sent(error)
-    return this.#onSent
+    return (error) => this.#sent(error)
   }
 
   #sent(error: Error | null | undefined): void {
