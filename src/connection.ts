@@ -216,6 +216,10 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
     return this.reader.received(bytes, length, lent)
   }
 
+  get keepsChunks(): boolean {
+    return this.reader.keepsChunks
+  }
+
   peerEnded(): void {
     this.reader.peerEnded()
     if (this.#writer.isFinished) this.#socket.destroy()

@@ -34,7 +34,7 @@ export interface LimitedReadOptions extends ReadOptions {
  *
  * - One position: iterating and every read method share it, so they can be mixed; nothing is lost or delivered twice.
  * - Leaving a loop early leaves the reader open, and the next read goes on where the loop stopped.
- * - Chunks are never empty and are the caller's to keep.
+ * - Chunks are never empty and are the caller's to keep. They have 128 KiB at most.
  * - While nobody reads, at most `readerBufferSize` bytes plus one chunk are held; then the peer feels it.
  * - After the peer's FIN all buffered bytes are still delivered, then the end, again and again. The writer is not affected.
  * - If the connection breaks, the bytes that arrived are delivered first, then reads reject with `ConnectionResetError`.
@@ -271,6 +271,12 @@ export class ByteReader implements Reader {
   /** Settles `pending` as the end of its iterator, if it waits. */
   leave(pending: Pending | undefined): void {
     if (pending !== undefined && this.#pending === pending) this.#settle()({ value: undefined, done: true } as never)
+  }
+
+  /** See `SocketEvents`. */
+  get keepsChunks(): boolean {
+    const kind = this.#pending?.kind
+    return kind !== 'into' && kind !== 'discard' && this.#closedBy === undefined
   }
 
   /** Takes bytes from the socket; see `SocketEvents`. */
@@ -592,7 +598,11 @@ let blockUsed = 0
 
 /** The `length` bytes at the start of `bytes` as a chunk that is the caller's to keep. */
 function own(bytes: Uint8Array, length: number, lent: boolean): Bytes {
-  if (!lent) return new Uint8Array(bytes.buffer as ArrayBuffer, bytes.byteOffset, length)
+  // A Buffer is not what users are promised: its slice() shares memory.
+  if (!lent)
+    return length === bytes.byteLength && !Buffer.isBuffer(bytes)
+      ? (bytes as Bytes)
+      : new Uint8Array(bytes.buffer as ArrayBuffer, bytes.byteOffset, length)
   let chunk: Bytes
   if (length <= SMALL) {
     if (blockUsed + length > block.byteLength) {

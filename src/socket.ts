@@ -16,6 +16,8 @@ export interface SocketEvents {
    * Returns whether to go on reading; if not, `resume()` does.
    */
   received(bytes: Uint8Array, length: number, lent: boolean): boolean
+  /** Whether bytes that arrive now are kept as they are, so that lent ones would be copied. */
+  readonly keepsChunks: boolean
   /** The peer's FIN arrived: all bytes have been received. */
   peerEnded(): void
   /** The connection broke: no byte will be received any more, and the descriptor is closed or about to be. */
@@ -60,17 +62,31 @@ const OWNER = Symbol('it-tcp.owner')
 
 const isPlainNode = process.versions.bun === undefined && process.versions.deno === undefined
 
-// All connections read into this buffer, one after the other: Node.js would otherwise allocate 64 KiB for every read. The
-// static buffer of `onread` is documented for net.connect(); that the constructor takes it for an accepted handle too is
-// not, and is so since 12. Without it, and with IT_TCP_READ=push, Node.js allocates and push() gets its buffers.
-const READ_SIZE = 65_536
-const readBuffer = new Uint8Array(READ_SIZE)
+// All connections read into one buffer, one after the other: Node.js would otherwise allocate 64 KiB for every read. What is kept of it has to be
+// copied, which is dear in bulk: a connection that fills it reads into a larger buffer of its own next, hands that over and takes another, until
+// one is not filled. The static buffer of `onread`, and the function that gives the next one, are documented for net.connect(); that the
+// constructor takes them for an accepted handle too is not, and is so since 12. Without it, and with IT_TCP_READ=push, Node.js allocates and
+// push() gets its buffers.
+const readBuffer = new Uint8Array(65_536)
+const OWN_BUFFER_SIZE = 131_072
+// A bound for connections that fall silent just after a full buffer: they keep the next one. Others copy meanwhile.
+const MAX_OWN_BUFFERS = 64
+let ownBuffers = 0
+let spare: Uint8Array | undefined
+// What the socket that is being read reads into next; undefined for the buffer that it has. A socket that is new begins with the shared one.
+let nextBuffer: Uint8Array | undefined = readBuffer
 const onread: OnReadOpts | undefined =
   isPlainNode && process.env.IT_TCP_READ !== 'push'
     ? {
-        buffer: readBuffer,
         callback(this: unknown, length: number): boolean {
-          return (this as SocketInternals)[OWNER]?.received(readBuffer, length, true) ?? false
+          nextBuffer = undefined
+          return (this as SocketInternals)[OWNER]?.readInto(length) ?? false
+        },
+        // Called right after the callback.
+        buffer(): Uint8Array {
+          const next = nextBuffer
+          nextBuffer = readBuffer
+          return next as Uint8Array
         }
       }
     : undefined
@@ -124,6 +140,7 @@ export class ByteSocket {
   #isShuttingDown = false
   #wantsReset = false
   #writeError: Error | undefined
+  #ownBuffer: Uint8Array | undefined
 
   constructor(socket: Socket, events: SocketEvents) {
     this.socket = socket
@@ -205,6 +222,35 @@ export class ByteSocket {
     }
   }
 
+  /** Called when `length` bytes were read into the buffer that this socket has. Chooses the one for the next read. */
+  readInto(length: number): boolean {
+    const own = this.#ownBuffer
+    const buffer = own ?? readBuffer
+    // Half of a buffer may go to waste; less is copied.
+    const isKept = length >= buffer.byteLength / 2 && this.#events.keepsChunks
+    const goesOn = this.received(buffer, length, own === undefined || !isKept)
+    if (goesOn && isKept && length === buffer.byteLength) this.#takeOwnBuffer()
+    else if (own !== undefined) this.#leaveOwnBuffer(isKept ? undefined : own)
+    return goesOn
+  }
+
+  #takeOwnBuffer(): void {
+    if (this.#ownBuffer === undefined) {
+      if (ownBuffers === MAX_OWN_BUFFERS) return
+      ownBuffers++
+    }
+    // Not zeroed first: only what was read into it is seen.
+    this.#ownBuffer = nextBuffer = spare ?? new Uint8Array(Buffer.allocUnsafeSlow(OWN_BUFFER_SIZE).buffer)
+    spare = undefined
+  }
+
+  #leaveOwnBuffer(unused: Uint8Array | undefined): void {
+    this.#ownBuffer = undefined
+    ownBuffers--
+    nextBuffer = readBuffer
+    spare ??= unused
+  }
+
   received(bytes: Uint8Array, length: number, lent: boolean): boolean {
     if (mayMistakeReset) this.#lastReceived = currentTurn()
     return !this.#isDestroyed && this.#events.received(bytes, length, lent)
@@ -233,6 +279,7 @@ export class ByteSocket {
 
   released(): void {
     this.#isDestroyed = true
+    if (this.#ownBuffer !== undefined) this.#leaveOwnBuffer(this.#ownBuffer)
     this.#events.released()
   }
 

@@ -25,7 +25,7 @@ import { pace, turns, until } from './helpers/until.ts'
 const KIB = 1024
 const MIB = 1024 * KIB
 /** What one read from the kernel gives at most. */
-const LARGEST_CHUNK = 64 * KIB
+const LARGEST_CHUNK = 128 * KIB
 const DEFAULT_MAX_LENGTH = 64 * KIB
 
 /** A way to read, with what it gives of 'abcd\n' and an end, and what it leaves. */

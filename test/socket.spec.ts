@@ -329,6 +329,7 @@ function listener(): Told {
     log: [],
     length: 0,
     goesOn: true,
+    keepsChunks: true,
     cause: undefined,
     received(bytes, length) {
       this.length += length
