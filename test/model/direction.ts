@@ -89,7 +89,9 @@ export class Direction {
   /** Whether the receiver may be told of an end at `position`. */
   mayEnd(position: number): boolean {
     if (this.isFinished && position === this.#length) return true
-    return this.#cut === 'close' && position >= this.handedOver
+    // A unix socket that is cut off can only be seen to end.
+    const isLikeEnd = this.#cut === 'close' || (this.#cut === 'perhaps' && !this.isTcp)
+    return isLikeEnd && position >= this.handedOver
   }
 
   /** Whether the receiver may be told of a reset, after `received` bytes. */

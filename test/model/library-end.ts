@@ -25,7 +25,10 @@ interface Read {
 
 interface Pour {
   readonly isAsync: boolean
-  readonly settled: Promise<void>
+  /** Whether its source has ended, or was let go. */
+  isOver: boolean
+  /** Given to the writer, and not yet known to be accepted. */
+  tentative: Uint8Array | undefined
 }
 
 export class LibraryEnd {
@@ -41,9 +44,8 @@ export class LibraryEnd {
   #position = 0
   #read: Read | undefined
   #pour: Pour | undefined
+  readonly #poured: Promise<void>[] = []
   #openSources = 0
-  // Given to the writer, and not yet known to be accepted.
-  #tentative: Uint8Array | undefined
   #written = 0
   #isReadingAhead = false
   #told: 'end' | 'reset' | undefined
@@ -107,7 +109,7 @@ export class LibraryEnd {
       law(bytesAvailable < this.#readerBufferSize + CHUNK, `${this.name} holds ${bytesAvailable} bytes that nobody reads`)
     }
     const accepted = writer.bytesWritten + writer.bytesPending
-    const tentative = this.#tentative?.byteLength ?? 0
+    const tentative = this.#pour?.tentative?.byteLength ?? 0
     law(
       accepted === this.outgoing.length || accepted === this.outgoing.length - tentative,
       `${this.name} has accepted ${accepted} of ${this.outgoing.length} bytes`
@@ -252,6 +254,13 @@ export class LibraryEnd {
     void this.#world.track(`${this.name} return`, left, ({ done }) => law(done === true, 'return() is not done'), rejected)
   }
 
+  /** How far it is, in a few words. */
+  get state(): string {
+    const { bytesRead, bytesAvailable } = this.connection.reader
+    const reading = this.#read === undefined ? '' : `, ${this.#read.request.kind} is pending`
+    return `${this.name} has ${bytesRead} of ${this.incoming.length} bytes, ${bytesAvailable} of them to be read${reading}`
+  }
+
   /** Whether all that must have happened by itself has happened. */
   get isSettled(): boolean {
     if (this.#own !== 'open' || this.#told !== undefined || this.incoming.cut !== 'no') return true
@@ -260,7 +269,7 @@ export class LibraryEnd {
     const isFull = reader.bytesAvailable >= this.#readerBufferSize
     const isDueNow = this.#read !== undefined && isDue(this.#read.request, this.incoming.from(this.#position), this.incoming.isFinished)
     if (isDueNow || !(hasAll || isFull)) return false
-    return !(this.#isWatched && hasAll && this.incoming.isFinished) || this.#hasEnded
+    return isFull || !(this.#isWatched && hasAll && this.incoming.isFinished) || this.#hasEnded
   }
 
   #ended(): void {
@@ -274,7 +283,7 @@ export class LibraryEnd {
 
   write(size: number, shape: Shape): void {
     // Who comes first would be a matter of microtasks.
-    if (this.#pour?.isAsync === true) return
+    if (this.#pour?.isAsync === true && !this.#pour.isOver) return
     const { bytes, data } = shaped(this.outgoing.next(size), shape)
     this.#world.hold(`${this.name} write`, () => {
       try {
@@ -309,7 +318,7 @@ export class LibraryEnd {
         law(bytesWritten >= mark, `${bytesWritten} of ${mark} bytes are with the system`)
       },
       (error) => {
-        law(!(error instanceof ConnectionClosedError) || this.#own === 'aborted' || this.#own === 'closed', 'was told of a close', error)
+        law(!(error instanceof ConnectionClosedError) || this.#own !== 'open', 'was told of a close', error)
         this.#writeRefused(error)
       }
     )
@@ -331,10 +340,12 @@ export class LibraryEnd {
 
   pour({ how, source, sizes, ending }: PourStep): void {
     const { writer } = this.connection
-    const isBusy = this.#pour !== undefined
+    const isBusy = this.#pour?.isOver === false
     const wasClosed = this.#own !== 'open' || this.outgoing.isFinished
     const failure = new Error('The source failed')
+    const pour: Pour = { isAsync: source === 'async', isOver: false, tentative: undefined }
     const end = (): void => {
+      pour.isOver = true
       if (ending === 'throw') {
         // The writer aborts as soon as it hears of it.
         if (this.#own === 'open') this.#aborted()
@@ -342,55 +353,53 @@ export class LibraryEnd {
       }
       if (how === 'sink' && this.#own === 'open') this.outgoing.isFinished = true
     }
-    const chunks = source === 'sync' ? this.#chunks(sizes, end) : this.#chunksLater(sizes, end)
+    const chunks = source === 'sync' ? this.#chunks(pour, sizes, end) : this.#chunksLater(pour, sizes, end)
+    if (!isBusy) this.#pour = pour
     const promise = how === 'sink' ? writer(chunks) : writer.writeAll(chunks)
     const settled = this.#world.track(
       `${this.name} ${how}`,
       promise,
       () => {
         law(!isBusy && !wasClosed, 'ended well beside another one or after the end')
-        law(ending === 'done', 'ended well although its source failed')
-        law(how === 'writeAll' || writer.isClosed, 'did not close the writer')
-        law(writer.bytesPending === 0 || how === 'writeAll', 'ended before everything was flushed')
-        if (pour === this.#pour) this.#poured()
+        law(ending === 'done' && pour.isOver, 'ended well although its source failed')
+        law(how === 'writeAll' || (writer.isClosed && writer.bytesPending === 0), 'ended before everything was flushed and closed')
       },
       (error) => {
-        if (pour === this.#pour) this.#poured()
-        if (error === failure) return
-        if (error instanceof BusyError) law(isBusy, 'found another sink at work, and there is none', error)
+        this.#stopped(pour)
+        if (error === failure) law(ending === 'throw', 'failed of its source, which did not fail')
+        else if (error instanceof BusyError) law(isBusy, 'found another sink at work, and there is none', error)
         else this.#writeRefused(error)
       }
     )
-    const pour: Pour = { isAsync: source === 'async', settled }
-    if (!isBusy) this.#pour = pour
+    this.#poured.push(settled)
   }
 
-  #poured(): void {
-    this.#pour = undefined
-    // What was on its way when the writer was closed has been accepted or not: only now it can be told.
+  // What was on its way when the writer was closed has been accepted or not: only now it can be told.
+  #stopped(pour: Pour): void {
+    pour.isOver = true
+    const { tentative } = pour
+    pour.tentative = undefined
     const { bytesWritten, bytesPending } = this.connection.writer
-    const tentative = this.#tentative
-    this.#tentative = undefined
     if (tentative !== undefined && bytesWritten + bytesPending < this.outgoing.length) this.outgoing.takeBack(tentative.byteLength)
-    law(this.#openSources === 0, `${this.#openSources} sources were not let go`)
   }
 
   // A synchronous source's chunk is written before anything else can happen.
-  *#chunks(sizes: readonly number[], end: () => void): Generator<Uint8Array> {
+  *#chunks(pour: Pour, sizes: readonly number[], end: () => void): Generator<Uint8Array> {
     this.#openSources++
     try {
       for (const size of sizes) {
         const bytes = this.outgoing.next(size)
-        if (this.#own === 'open' && !this.outgoing.isFinished) this.outgoing.sent(bytes)
+        this.outgoing.sent(bytes)
         yield bytes
       }
       end()
     } finally {
+      pour.isOver = true
       this.#openSources--
     }
   }
 
-  async *#chunksLater(sizes: readonly number[], end: () => void): AsyncGenerator<Uint8Array> {
+  async *#chunksLater(pour: Pour, sizes: readonly number[], end: () => void): AsyncGenerator<Uint8Array> {
     this.#openSources++
     try {
       for (const size of sizes) {
@@ -398,12 +407,13 @@ export class LibraryEnd {
         if (this.#own !== 'open' || this.outgoing.isFinished) return
         const bytes = this.outgoing.next(size)
         this.outgoing.sent(bytes)
-        this.#tentative = bytes
+        pour.tentative = bytes
         yield bytes
-        this.#tentative = undefined
+        pour.tentative = undefined
       }
       end()
     } finally {
+      pour.isOver = true
       this.#openSources--
     }
   }
@@ -475,6 +485,7 @@ export class LibraryEnd {
     await Promise.all([this.#drainReader(), this.#endWriter()])
     await this.#world.until(`${this.name} is closed`, () => this.#isReleased)
     this.checkKept()
+    await this.#world.until(`${this.name} has let go of its sources`, () => this.#openSources === 0)
     if (this.isOpen) law(this.#told !== undefined, `${this.name} is closed, and its reader was not told why`)
   }
 
@@ -491,7 +502,7 @@ export class LibraryEnd {
   }
 
   async #endWriter(): Promise<void> {
-    if (this.#pour !== undefined) await this.#pour.settled
+    await Promise.all(this.#poured)
     if (this.#own === 'open' && !this.outgoing.isFinished) this.halfClose()
   }
 

@@ -30,8 +30,8 @@ for (let round = 0; round < repeat && process.exitCode === undefined; round++) {
   })
   total += count
   if (failure !== undefined) {
-    console.error(failure)
+    console.log(failure)
     process.exitCode = 1
   }
 }
-console.log(`${total} programs ran well in ${((performance.now() - start) / 1000).toFixed(1)} s`)
+console.log(`${total} programs ran well, in ${((performance.now() - start) / 1000).toFixed(1)} s`)

@@ -2,18 +2,7 @@
 
 import fc from 'fast-check'
 
-export const READS = [
-  'next',
-  'read',
-  'readExactly',
-  'readUntil',
-  'peek',
-  'readLine',
-  'lines',
-  'readInto',
-  'readAll',
-  'discard'
-] as const
+export const READS = ['next', 'read', 'readExactly', 'readUntil', 'peek', 'readLine', 'lines', 'readInto', 'readAll', 'discard'] as const
 export type ReadKind = (typeof READS)[number]
 
 export const SHAPES = ['bytes', 'latin1', 'utf8', 'list'] as const

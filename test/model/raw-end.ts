@@ -38,6 +38,11 @@ export class RawEnd {
     return !this.#isGone
   }
 
+  /** How far it is, in a few words. */
+  get state(): string {
+    return `${this.name} has ${this.#position} of ${this.incoming.length} bytes`
+  }
+
   get isSettled(): boolean {
     const isOver = this.#isGone || this.#told !== undefined || this.incoming.cut !== 'no' || !this.#isReading
     return isOver || (this.#position === this.incoming.length && !this.incoming.isFinished)
@@ -92,6 +97,11 @@ export class RawEnd {
 
   /** Lets go with a reset, where there is one. */
   reset(): void {
+    // While shutdown(2) is pending, libuv refuses to reset, and Node.js loses the descriptor.
+    if (this.outgoing.isFinished && !this.socket.writableFinished) {
+      this.destroy()
+      return
+    }
     if (this.#leave(this.outgoing.isTcp ? 'reset' : 'close')) return
     if (this.outgoing.isTcp) this.socket.resetAndDestroy()
     else this.socket.destroy()

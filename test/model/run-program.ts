@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { ConnectError, type Connection, connect, listen, onFile, onPort, Server, toFile, toHostAndPort } from '../../src/index.ts'
 import { openDescriptors } from '../helpers/descriptors.ts'
-import { closedPort, type RawServer, rawClient, rawServer, type Target } from '../helpers/raw.ts'
+import { type RawServer, rawClient, rawServer, type Target } from '../helpers/raw.ts'
 import type { Scope } from '../helpers/scope.ts'
 import { Direction } from './direction.ts'
 import { LibraryEnd } from './library-end.ts'
@@ -19,9 +19,16 @@ import { World } from './world.ts'
 
 type End = LibraryEnd | RawEnd
 
+interface DialOptions {
+  readonly signal?: AbortSignal
+  readonly localAddress?: string | undefined
+}
+
 /** Enough for everything a program does: clients that are turned away are another test's matter. */
 const BACKLOG = 64
 const MAX_LINKS = 6
+/** Given to a service that nobody runs any more. */
+const CLOSED_PORT = 1
 
 /** Resolves if the program did nothing that the model does not allow. Unix sockets are made in `directory`. */
 export async function runProgram(program: Program, directory: string): Promise<void> {
@@ -102,8 +109,9 @@ class Run {
     for (const { step, turns } of this.#program.steps) {
       this.world.note(`${JSON.stringify(step)} + ${turns}`)
       await this.#step(step)
-      // What has been settled at once is told within these.
-      for (let i = 0; i < 12; i++) await undefined
+      // What was settled at once is told before the next step. Several writes in one turn go out together, after a tick: none comes between.
+      if (step.do === 'write' || step.do === 'flush') for (let i = 0; i < 12; i++) await Promise.resolve()
+      else await new Promise((resolve) => process.nextTick(resolve))
       this.#check(false)
       for (let turn = 0; turn < turns; turn++) await this.#turn()
     }
@@ -125,26 +133,35 @@ class Run {
   async #step(step: Step): Promise<void> {
     switch (step.do) {
       case 'connect':
-        return await this.#connect(step)
+        await this.#connect(step)
+        break
       case 'dialInVain':
-        return await this.#dialInVain(step.how)
+        await this.#dialInVain(step.how)
+        break
       case 'accept':
-        return this.#side.pull(step.how, step.signal)
+        this.#side.pull(step.how, step.signal)
+        break
       case 'abortAccept':
-        return this.#side.abortPull()
+        this.#side.abortPull()
+        break
       case 'endHandler':
-        return this.#side.endHandler(step.end, step.how)
+        this.#side.endHandler(step.end, step.how)
+        break
       case 'setLimit':
-        return this.#side.setLimit(step.limit)
+        this.#side.setLimit(step.limit)
+        break
       case 'setDropping':
-        return this.#side.setDropping(step.isDropping)
+        this.#side.setDropping(step.isDropping)
+        break
       case 'closeServer':
-        return this.#side.close(step.how)
+        this.#side.close(step.how)
+        break
       case 'settle':
-        return await this.#settle()
+        await this.#settle()
+        break
       case 'turns':
         for (let turn = 0; turn < step.count; turn++) await this.#turn()
-        return
+        break
       default: {
         const end = this.#ends[step.end % this.#ends.length]
         if (end instanceof LibraryEnd) this.#stepOfLibrary(end, step)
@@ -156,55 +173,69 @@ class Run {
   #stepOfLibrary(end: LibraryEnd, step: Step): void {
     switch (step.do) {
       case 'write':
-        return end.write(step.size, step.shape)
+        end.write(step.size, step.shape)
+        break
       case 'flush':
-        return end.flush()
+        end.flush()
+        break
       case 'pour':
-        return end.pour(step)
+        end.pour(step)
+        break
       case 'halfClose':
-        return end.halfClose()
+        end.halfClose()
+        break
       case 'close':
-        return end.close(step.how)
+        end.close(step.how)
+        break
       case 'abort':
       case 'destroy':
-        return end.abort()
+        end.abort()
+        break
       case 'read':
-        return void end.read(step.request)
+        void end.read(step.request)
+        break
       case 'abortRead':
-        return end.abortRead()
+        end.abortRead()
+        break
       case 'leave':
-        return end.leave()
+        end.leave()
+        break
     }
   }
 
   #stepOfRaw(end: RawEnd, step: Step): void {
     switch (step.do) {
       case 'write':
-        return end.write(step.size)
+        end.write(step.size)
+        break
       case 'pour':
         for (const size of step.sizes) end.write(size)
-        return
+        break
       case 'halfClose':
       case 'close':
-        return end.halfClose()
+        end.halfClose()
+        break
       case 'abort':
-        return end.reset()
+        end.reset()
+        break
       case 'destroy':
-        return end.destroy()
+        end.destroy()
+        break
       case 'read':
-        return end.toggle()
+        end.toggle()
+        break
     }
   }
 
   async #settle(): Promise<void> {
     const unsettled = (): string[] => [
       ...(this.#side.isSettled ? [] : ['the server']),
-      ...this.#ends.filter((end) => !end.isSettled).map(({ name }) => name)
+      ...this.#ends.filter((end) => !end.isSettled).map(({ state }) => state)
     ]
     try {
       await this.world.until('what must happen has happened', () => unsettled().length === 0)
     } catch (error) {
-      if (unsettled().length > 0) this.world.note(`unsettled: ${unsettled().join(', ')}`)
+      if (unsettled().length > 0) this.world.note(`unsettled: ${unsettled().join('; ')}`)
       throw error
     }
     await this.#turn()
@@ -226,7 +257,8 @@ class Run {
       return
     }
     if (this.#side.isClosed) {
-      if (this.#side.isCloseFinished) await this.#dialClosed()
+      // Somebody else may have the port by now.
+      if (this.#side.isCloseFinished && !this.#isTcp) await this.#refused(this.#target)
       return
     }
     if (this.#side.links.length >= MAX_LINKS) return
@@ -259,22 +291,26 @@ class Run {
     this.#add(new RawEnd(this.world, `foreign end ${this.#rawLinks}`, socket, { incoming: up, outgoing: down }))
   }
 
-  #dial(target: Target, readerBufferSize: number, signal?: AbortSignal): Promise<Connection> {
-    const where = (typeof target === 'number' ? toHostAndPort('127.0.0.1', target) : toFile(target)) as ReturnType<typeof toFile>
+  #dial(target: Target, readerBufferSize: number, { signal, localAddress }: DialOptions = {}): Promise<Connection> {
+    const bind = localAddress === undefined ? {} : { localAddress }
+    const where = (typeof target === 'number' ? toHostAndPort('127.0.0.1', target, bind) : toFile(target)) as ReturnType<typeof toFile>
     return connect(where, { readerBufferSize, timeout: 5_000, ...(signal && { signal }) }) as Promise<Connection>
   }
 
   async #dialInVain(how: 'aborted' | 'aborted soon' | 'refused'): Promise<void> {
     if (how === 'refused') {
-      await this.#refused(this.#isTcp ? await closedPort() : this.#path())
+      await this.#refused(this.#isTcp ? CLOSED_PORT : this.#path())
       return
     }
     if (this.#side.isClosed || this.#side.links.length >= MAX_LINKS) return
     const reason = new Error('Aborted by the program')
     const controller = new AbortController()
-    if (how === 'aborted' || !this.#isTcp) controller.abort(reason)
-    const dialling = this.#dial(this.#target, 1000, controller.signal)
-    const link = controller.signal.aborted ? undefined : this.#side.arrive()
+    // To tell a client that gave up from others takes an address of its own.
+    const isSoon = how === 'aborted soon' && this.#isTcp && process.platform === 'linux'
+    if (!isSoon) controller.abort(reason)
+    const localAddress = isSoon ? `127.0.0.${2 + this.#side.links.length}` : undefined
+    const dialling = this.#dial(this.#target, 1000, { signal: controller.signal, localAddress })
+    const link = isSoon ? this.#side.arrive(localAddress) : undefined
     void setImmediate().then(() => controller.abort(reason))
     let connection: Connection
     try {
@@ -291,10 +327,6 @@ class Run {
     const directions = { incoming: link.down, outgoing: link.up }
     link.client = new LibraryEnd(this.world, `client ${link.number}`, connection, directions, settings)
     this.#add(link.client)
-  }
-
-  async #dialClosed(): Promise<void> {
-    await this.#refused(this.#target)
   }
 
   async #refused(target: Target): Promise<void> {
@@ -321,7 +353,10 @@ class Run {
       await end.drain()
       if (end instanceof LibraryEnd) this.#side.endHandlerOf(end)
     }
-    this.#drains.set(end, drain().catch((error) => this.world.hold(end.name, () => violated(String(error.message ?? error), error))))
+    this.#drains.set(
+      end,
+      drain().catch((error) => this.world.hold(end.name, () => violated(String(error.message ?? error), error)))
+    )
   }
 
   /** Ends all connections in an orderly way, and looks whether everything arrived and nothing is left. */

@@ -18,6 +18,8 @@ export interface Link {
   readonly down: Direction
   /** The client's port; undefined while it connects, and over unix sockets. */
   port: number | undefined
+  /** An address that only this client has; undefined for the usual one. */
+  readonly address: string | undefined
   client: LibraryEnd | RawEnd | undefined
   isAccepted: boolean
 }
@@ -121,11 +123,11 @@ export class ServerSide {
   // Clients -----------------------------------------------------------------------------------------------------------
 
   /** A client that is about to connect. */
-  arrive(): Link {
+  arrive(address?: string): Link {
     const number = this.links.length + 1
     const isTcp = this.#program.transport === 'tcp'
     const [up, down] = [new Direction(2000 * number, isTcp), new Direction(2000 * number + 1000, isTcp)]
-    const link: Link = { number, up, down, port: undefined, client: undefined, isAccepted: false }
+    const link: Link = { number, up, down, port: undefined, address, client: undefined, isAccepted: false }
     this.links.push(link)
     if (this.#isDropping || this.#isClosed) down.cutOff('close', 0)
     return link
@@ -153,7 +155,11 @@ export class ServerSide {
       law(remoteAddress.path === '', `A client is named ${remoteAddress.path}`)
       link = this.links[this.server.numDropped + this.slots.length]
     } else {
-      link = this.links.find(({ port }) => port === remoteAddress.port) ?? this.links.find(({ port }) => port === undefined)
+      const { address, port } = remoteAddress
+      const isUsual = address === '127.0.0.1'
+      link =
+        this.links.find((one) => (isUsual ? one.address === undefined && one.port === port : one.address === address)) ??
+        this.links.find((one) => isUsual && one.address === undefined && one.port === undefined)
     }
     law(link !== undefined, 'a client that never connected is handed out')
     return link
@@ -233,7 +239,8 @@ export class ServerSide {
     const error = how === 'return' ? undefined : how === 'throw' ? new Error('The handler failed') : slot.end.lastError
     const { endHandler } = slot
     slot.endHandler = undefined
-    slot.end.noteClosed()
+    // A connection that is closed stays as it is: what it has can still be read.
+    if (!slot.end.isReleased) slot.end.noteClosed()
     if (this.#program.server === 'callback') slot.untold = error
     if (this.#program.server === 'raise' && how === 'throw') {
       this.#raised ??= { error }
