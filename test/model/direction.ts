@@ -104,7 +104,10 @@ export class Direction {
 const SIZE = 1_048_573
 const TABLE = table()
 
-/** Bytes that are told apart by their place: lines of all lengths, some with a carriage return, and long stretches without a line feed. */
+/**
+ * Bytes that are told apart by their place: lines of all lengths, some with a carriage return, and long stretches without a line feed; of many
+ * letters, and of few, where longer delimiters are found.
+ */
 function content(place: number, size: number): Buffer {
   const bytes = Buffer.allocUnsafe(size)
   for (let filled = 0; filled < size; ) {
@@ -123,7 +126,8 @@ function table(): Buffer {
     state ^= state << 5
     const random = state >>> 0
     const isLineFeed = random % 11 === 0 && i % 4096 < 3500
-    bytes[i] = isLineFeed ? 0x0a : random % 17 === 0 ? 0x0d : 0x61 + (random % 26)
+    const letters = i % 128 < 64 ? 26 : 3
+    bytes[i] = isLineFeed ? 0x0a : random % 17 === 0 ? 0x0d : 0x61 + (random % letters)
   }
   return bytes
 }

@@ -151,7 +151,10 @@ export class LibraryEnd {
         law(!isBusy, 'gave something while another read was pending')
         law(request.signal !== 'aborted' || signal === undefined, 'gave something although its signal was aborted')
         law(wasOwn === 'open' || wasOwn === 'vague', 'gave something after the connection was closed')
-        if (read.isLeft && (result as IteratorResult<unknown>).done === true) return
+        if (read.isLeft) {
+          law((result as IteratorResult<unknown>).done === true, 'gave something after its iterator was left')
+          return
+        }
         const taken = judge(request, started, result, this.#view())
         this.#keep(result, before)
         this.#position += taken

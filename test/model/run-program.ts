@@ -1,10 +1,11 @@
 // Runs a program against real sockets, and holds everything that happens against the model.
 
 import { randomUUID } from 'node:crypto'
+import { getEventListeners } from 'node:events'
 import { existsSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { join } from 'node:path'
-import { setImmediate } from 'node:timers/promises'
+import { setImmediate, setTimeout } from 'node:timers/promises'
 import { ConnectError, type Connection, connect, listen, onFile, onPort, Server, toFile, toHostAndPort } from '../../src/index.ts'
 import { openDescriptors } from '../helpers/descriptors.ts'
 import { type RawServer, rawClient, rawServer, type Target } from '../helpers/raw.ts'
@@ -15,7 +16,7 @@ import type { Program, Step } from './program.ts'
 import { RawEnd } from './raw-end.ts'
 import { ServerSide } from './server-side.ts'
 import { law, Violation, violated } from './violation.ts'
-import { World } from './world.ts'
+import { GIVE_UP_AFTER, World } from './world.ts'
 
 type End = LibraryEnd | RawEnd
 
@@ -58,7 +59,7 @@ class Run {
   readonly #directory: string
   readonly #side: ServerSide
   readonly #ends: End[] = []
-  readonly #drains = new Map<End, Promise<void>>()
+  readonly #draining = new Set<End>()
   readonly #closers: (() => unknown)[] = []
   readonly #scope: Scope
   #raw: RawServer | undefined
@@ -317,11 +318,13 @@ class Run {
       connection = await dialling
     } catch (error) {
       law(error === reason, 'A dial that was aborted fails of something else', error)
+      law(getEventListeners(controller.signal, 'abort').length === 0, 'A dial that was aborted left a listener on its signal')
       // It may have been on its way, and the server may get to see it.
       link?.up.cutOff('close', 0)
       return
     }
     law(link !== undefined, 'A dial that was aborted before is connected')
+    law(getEventListeners(controller.signal, 'abort').length === 0, 'A dial left a listener on its signal')
     link.port = connection.localAddress.family === 'unix' ? 0 : connection.localAddress.port
     const settings = { bufferSize: 1000, isWatched: this.#program.isWatched }
     const directions = { incoming: link.down, outgoing: link.up }
@@ -350,13 +353,19 @@ class Run {
 
   #drain(end: End): void {
     const drain = async (): Promise<void> => {
-      await end.drain()
-      if (end instanceof LibraryEnd) this.#side.endHandlerOf(end)
+      try {
+        await end.drain()
+        if (end instanceof LibraryEnd) this.#side.endHandlerOf(end)
+      } catch (error) {
+        this.world.hold(end.name, () => {
+          throw error
+        })
+      } finally {
+        this.#draining.delete(end)
+      }
     }
-    this.#drains.set(
-      end,
-      drain().catch((error) => this.world.hold(end.name, () => violated(String(error.message ?? error), error)))
-    )
+    this.#draining.add(end)
+    void drain()
   }
 
   /** Ends all connections in an orderly way, and looks whether everything arrived and nothing is left. */
@@ -374,13 +383,15 @@ class Run {
       }
     }
     const serving = serve()
-    const clients = this.#ends.filter((end) => !end.name.startsWith('server'))
-    await Promise.all(clients.map((end) => this.#drains.get(end)))
-    isServing = false
-    await serving
-    this.world.throwIfFailed()
+    const clients = this.#ends.filter((end) => !this.#side.slots.some((slot) => slot.end === end))
+    try {
+      await this.world.until('all clients are done', () => !clients.some((end) => this.#draining.has(end)))
+    } finally {
+      isServing = false
+      await serving
+    }
     this.#side.close('close')
-    await Promise.all(this.#drains.values())
+    await this.world.until('all connections are done', () => this.#draining.size === 0)
     await this.world.until('everything has settled', () => this.world.unsettled.length === 0)
     await this.#turn()
     this.#side.checkEnd()
@@ -388,10 +399,15 @@ class Run {
 
   /** Lets go of everything, whatever the model says. */
   async release(): Promise<void> {
-    const { server } = this.#side
     this.#side.endAllHandlers()
-    await Promise.all(this.#ends.map((end) => end.release()))
-    await server?.close({ closeExistingConnections: true })
-    for (const close of this.#closers.splice(0).reverse()) await close()
+    const release = async (): Promise<void> => {
+      await Promise.all(this.#ends.map((end) => end.release()))
+      await this.#side.server?.close({ closeExistingConnections: true })
+      for (const close of this.#closers.splice(0).reverse()) await close()
+    }
+    // What is broken may not end at all.
+    const givenUp = new AbortController()
+    await Promise.race([release(), setTimeout(GIVE_UP_AFTER, undefined, { signal: givenUp.signal }).catch(() => {})])
+    givenUp.abort()
   }
 }

@@ -4,7 +4,7 @@ import { setImmediate } from 'node:timers/promises'
 import { Violation, violated } from './violation.ts'
 
 /** Long for what takes a millisecond, and short enough to shrink a program that hangs. */
-const GIVE_UP_AFTER = 4_000
+export const GIVE_UP_AFTER = 4_000
 const RECORD = 60
 
 export class World {
@@ -27,7 +27,8 @@ export class World {
     try {
       check()
     } catch (error) {
-      this.#failure ??= error instanceof Violation ? new Violation(`${what}: ${error.message}`, { cause: error.cause ?? error }) : error
+      const isPlain = !(error instanceof Violation) || error.message.startsWith(what) || error === this.#failure
+      this.#failure ??= isPlain ? error : new Violation(`${what}: ${error.message}`, { cause: error.cause ?? error })
     }
   }
 
