@@ -31,6 +31,10 @@ interface Warning extends Error {
 }
 
 const SHRINK_FOR = 30_000
+/** Long for what takes a millisecond, also on a machine with better things to do. */
+const PATIENCE = 6_000
+/** A smaller program that hangs should not cost as much. */
+const SHRINKING_PATIENCE = 1_000
 
 /** Runs programs until one fails, or all have been run. */
 export async function check({ runs, seed, path, shrinkFor = SHRINK_FOR, onProgram }: CheckOptions): Promise<Checked> {
@@ -49,7 +53,7 @@ export async function check({ runs, seed, path, shrinkFor = SHRINK_FOR, onProgra
       fc.pre(failedAt === undefined || performance.now() - failedAt < shrinkFor)
       try {
         unexpected.length = 0
-        await runProgram(program, directory)
+        await runProgram(program, { directory, patience: failedAt === undefined ? PATIENCE : SHRINKING_PATIENCE })
         // Rejections that nobody handles and warnings are told after the microtasks.
         await setImmediate()
         if (unexpected.length > 0) throw new AggregateError(unexpected, `Unexpected: ${unexpected.map((one) => inspect(one)).join(', ')}`)

@@ -23,6 +23,8 @@ export type Step =
   | { readonly do: 'accept'; readonly how: 'accept' | 'next'; readonly signal: boolean }
   | { readonly do: 'abortAccept' }
   | { readonly do: 'write'; readonly end: number; readonly size: number; readonly shape: Shape }
+  // Byte by byte, so that whatever is looked for lies across chunks.
+  | { readonly do: 'dribble'; readonly end: number; readonly size: number }
   | { readonly do: 'flush'; readonly end: number }
   | {
       readonly do: 'pour'
@@ -75,7 +77,8 @@ function record<T>(fields: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary
 const bufferSize = fc.constantFrom(65_536, 1, 10, 1000)
 const end = fc.nat({ max: 5 })
 const size = fc.oneof(
-  { weight: 6, arbitrary: fc.nat({ max: 40 }) },
+  { weight: 2, arbitrary: fc.nat({ max: 4 }) },
+  { weight: 5, arbitrary: fc.nat({ max: 40 }) },
   { weight: 3, arbitrary: fc.nat({ max: 2100 }) },
   { weight: 2, arbitrary: fc.constantFrom(65_535, 65_536, 65_537, 131_072) },
   { weight: 1, arbitrary: fc.nat({ max: 300_000 }) }
@@ -97,6 +100,7 @@ const WEIGHTS: { readonly [D in Do]: readonly [weight: number, fields: fc.Arbitr
   accept: [5, record({ how: fc.constantFrom('accept', 'next'), signal: fc.boolean() })],
   abortAccept: [2, record({})],
   write: [16, record({ end, size, shape: fc.constantFrom(...SHAPES) })],
+  dribble: [3, record({ end, size: fc.integer({ min: 2, max: 12 }) })],
   flush: [4, record({ end })],
   pour: [
     3,

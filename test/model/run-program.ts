@@ -16,7 +16,7 @@ import type { Program, Step } from './program.ts'
 import { RawEnd } from './raw-end.ts'
 import { ServerSide } from './server-side.ts'
 import { law, Violation, violated } from './violation.ts'
-import { GIVE_UP_AFTER, World } from './world.ts'
+import { World } from './world.ts'
 
 type End = LibraryEnd | RawEnd
 
@@ -31,10 +31,17 @@ const MAX_LINKS = 6
 /** Given to a service that nobody runs any more. */
 const CLOSED_PORT = 1
 
-/** Resolves if the program did nothing that the model does not allow. Unix sockets are made in `directory`. */
-export async function runProgram(program: Program, directory: string): Promise<void> {
+export interface RunOptions {
+  /** For unix sockets. */
+  readonly directory: string
+  /** Milliseconds after which what does not happen never will. */
+  readonly patience: number
+}
+
+/** Resolves if the program did nothing that the model does not allow. */
+export async function runProgram(program: Program, { directory, patience }: RunOptions): Promise<void> {
   const before = sockets().length
-  const run = new Run(program, directory)
+  const run = new Run(program, directory, new World(patience))
   try {
     await run.start()
     await run.steps()
@@ -54,7 +61,7 @@ function sockets(): string[] {
 }
 
 class Run {
-  readonly world = new World()
+  readonly world: World
   readonly #program: Program
   readonly #directory: string
   readonly #side: ServerSide
@@ -66,10 +73,11 @@ class Run {
   #rawLinks = 0
   #isFinishing = false
 
-  constructor(program: Program, directory: string) {
+  constructor(program: Program, directory: string, world: World) {
+    this.world = world
     this.#program = program
     this.#directory = directory
-    this.#side = new ServerSide(this.world, program, (end) => this.#add(end))
+    this.#side = new ServerSide(world, program, (end) => this.#add(end))
     this.#scope = {
       defer: (close) => void this.#closers.push(close),
       open: violated.bind(undefined, 'not for use') as never,
@@ -157,6 +165,9 @@ class Run {
       case 'closeServer':
         this.#side.close(step.how)
         break
+      case 'dribble':
+        await this.#dribble(step)
+        break
       case 'settle':
         await this.#settle()
         break
@@ -225,6 +236,15 @@ class Run {
       case 'read':
         end.toggle()
         break
+    }
+  }
+
+  async #dribble({ end: index, size }: Extract<Step, { do: 'dribble' }>): Promise<void> {
+    const end = this.#ends[index % this.#ends.length]
+    for (let i = 0; i < size && end !== undefined; i++) {
+      if (end instanceof LibraryEnd) end.write(1, 'bytes')
+      else end.write(1)
+      await this.#turn()
     }
   }
 
@@ -407,7 +427,7 @@ class Run {
     }
     // What is broken may not end at all.
     const givenUp = new AbortController()
-    await Promise.race([release(), setTimeout(GIVE_UP_AFTER, undefined, { signal: givenUp.signal }).catch(() => {})])
+    await Promise.race([release(), setTimeout(this.world.patience, undefined, { signal: givenUp.signal }).catch(() => {})])
     givenUp.abort()
   }
 }

@@ -3,15 +3,19 @@
 import { setImmediate } from 'node:timers/promises'
 import { Violation, violated } from './violation.ts'
 
-/** Long for what takes a millisecond, and short enough to shrink a program that hangs. */
-export const GIVE_UP_AFTER = 4_000
 const RECORD = 60
 
 export class World {
+  /** Milliseconds after which what does not happen never will. */
+  readonly patience: number
   readonly #record: string[] = []
   readonly #unsettled = new Set<string>()
   #count = 0
   #failure: unknown
+
+  constructor(patience: number) {
+    this.patience = patience
+  }
 
   /** Adds a line to the record. */
   note(line: string): void {
@@ -60,7 +64,7 @@ export class World {
     const start = performance.now()
     for (let turn = 0; !condition(); turn++) {
       this.throwIfFailed()
-      if (turn > 100 && performance.now() - start > GIVE_UP_AFTER) {
+      if (turn > 100 && performance.now() - start > this.patience) {
         violated(`Waited in vain until ${what}; not settled: ${this.unsettled.join(', ') || 'nothing'}`)
       }
       await setImmediate()
