@@ -27,6 +27,8 @@ export class RawEnd {
     socket.on('end', () => world.hold(`${name} end`, () => this.#ended()))
     socket.on('error', (error) => world.hold(`${name} error`, () => this.#failed(error)))
     socket.pause()
+    // Otherwise the system keeps small writes back, and a reset throws them away.
+    socket.setNoDelay(true)
   }
 
   get isReleased(): boolean {
