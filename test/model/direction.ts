@@ -125,9 +125,9 @@ function table(): Buffer {
     state ^= state >>> 17
     state ^= state << 5
     const random = state >>> 0
-    const isLineFeed = random % 11 === 0 && i % 4096 < 3500
-    const letters = i % 128 < 64 ? 26 : 3
-    bytes[i] = isLineFeed ? 0x0a : random % 17 === 0 ? 0x0d : 0x61 + (random % letters)
+    const [letters, some] = i % 128 < 64 ? [26, 17] : [3, 7]
+    const isLineFeed = random % (some - 2) === 0 && i % 4096 < 3500
+    bytes[i] = isLineFeed ? 0x0a : random % some === 0 ? 0x0d : 0x61 + ((random >>> 8) % letters)
   }
   return bytes
 }

@@ -89,6 +89,11 @@ export class LibraryEnd {
     return this.#told
   }
 
+  /** Whether a read is pending. */
+  get isReading(): boolean {
+    return this.#read !== undefined
+  }
+
   /** The last failure of a read that the peer brought about. */
   get lastError(): unknown {
     return this.#lastError

@@ -1,4 +1,5 @@
-// The model test by hand: `npm run model -- --runs 50000 --seed 1`, and with `--path` one failing program again.
+// The model test by hand: `npm run model -- --runs 50000 --seed 1`, and with `--path` one failing program again, `--repeat` times where it
+// does not always fail; `--shrink-for` says for how many seconds a smaller program is looked for.
 
 import { parseArgs } from 'node:util'
 import { check } from './check.ts'
@@ -8,7 +9,8 @@ const { values } = parseArgs({
     runs: { type: 'string', default: '50000' },
     seed: { type: 'string' },
     path: { type: 'string' },
-    repeat: { type: 'string', default: '1' }
+    repeat: { type: 'string', default: '1' },
+    'shrink-for': { type: 'string', default: '30' }
   }
 })
 
@@ -23,6 +25,7 @@ for (let round = 0; round < repeat && process.exitCode === undefined; round++) {
   const { count, failure } = await check({
     runs,
     seed,
+    shrinkFor: 1000 * Number(values['shrink-for']),
     ...(values.path !== undefined && { path: values.path }),
     onProgram(number) {
       if (number % 1000 === 0) console.log(`${number} programs, ${Math.round((performance.now() - start) / 1000)} s`)

@@ -38,7 +38,8 @@ export type Step =
   | { readonly do: 'close'; readonly end: number; readonly how: 'close' | 'dispose' | 'force' }
   | { readonly do: 'abort'; readonly end: number }
   | { readonly do: 'destroy'; readonly end: number }
-  | { readonly do: 'read'; readonly end: number; readonly request: ReadRequest }
+  // One after the other, as long as they find what they want.
+  | { readonly do: 'read'; readonly end: number; readonly requests: readonly ReadRequest[] }
   | { readonly do: 'abortRead'; readonly end: number }
   | { readonly do: 'leave'; readonly end: number }
   | { readonly do: 'endHandler'; readonly end: number; readonly how: 'return' | 'throw' | 'rethrow' }
@@ -86,10 +87,10 @@ const size = fc.oneof(
 const length = fc.oneof(fc.nat({ max: 30 }), fc.nat({ max: 2100 }), fc.constantFrom(65_535, 65_536, 65_537, 200_000))
 
 const request: fc.Arbitrary<ReadRequest> = record({
-  kind: fc.constantFrom(...READS),
+  kind: fc.constantFrom(...READS, 'readUntil', 'readLine', 'lines'),
   length,
   maxLength: fc.oneof(fc.integer({ min: 1, max: 30 }), fc.constantFrom(500, 65_536, 1_000_000_000)),
-  delimiter: fc.constantFrom('\n', '\r\n', 'a', 'ab', 'abc', 'é'),
+  delimiter: fc.constantFrom('\n', '\r\n', 'ab', 'ba', 'abc', 'é'),
   signal: fc.constantFrom('none', 'none', 'none', 'live', 'live', 'aborted')
 })
 
@@ -116,7 +117,7 @@ const WEIGHTS: { readonly [D in Do]: readonly [weight: number, fields: fc.Arbitr
   close: [3, record({ end, how: fc.constantFrom('close', 'close', 'dispose', 'force') })],
   abort: [3, record({ end })],
   destroy: [1, record({ end })],
-  read: [26, record({ end, request })],
+  read: [22, record({ end, requests: fc.array(request, { minLength: 1, maxLength: 6, size: 'max' }) })],
   abortRead: [3, record({ end })],
   leave: [2, record({ end })],
   endHandler: [3, record({ end, how: fc.constantFrom('return', 'throw', 'rethrow') })],

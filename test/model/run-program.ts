@@ -60,6 +60,11 @@ function sockets(): string[] {
   return [...openDescriptors().values()].filter((target) => target.startsWith('socket:'))
 }
 
+// When all microtasks have run.
+function tick(): Promise<void> {
+  return new Promise((resolve) => process.nextTick(resolve))
+}
+
 class Run {
   readonly world: World
   readonly #program: Program
@@ -120,7 +125,7 @@ class Run {
       await this.#step(step)
       // What was settled at once is told before the next step. Several writes in one turn go out together, after a tick: none comes between.
       if (step.do === 'write' || step.do === 'flush') for (let i = 0; i < 12; i++) await Promise.resolve()
-      else await new Promise((resolve) => process.nextTick(resolve))
+      else await tick()
       this.#check(false)
       for (let turn = 0; turn < turns; turn++) await this.#turn()
     }
@@ -168,6 +173,9 @@ class Run {
       case 'dribble':
         await this.#dribble(step)
         break
+      case 'read':
+        await this.#read(step)
+        break
       case 'settle':
         await this.#settle()
         break
@@ -203,9 +211,6 @@ class Run {
       case 'destroy':
         end.abort()
         break
-      case 'read':
-        void end.read(step.request)
-        break
       case 'abortRead':
         end.abortRead()
         break
@@ -233,9 +238,19 @@ class Run {
       case 'destroy':
         end.destroy()
         break
-      case 'read':
-        end.toggle()
-        break
+    }
+  }
+
+  async #read({ end: index, requests }: Extract<Step, { do: 'read' }>): Promise<void> {
+    const end = this.#ends[index % this.#ends.length]
+    if (end instanceof RawEnd) end.toggle()
+    if (!(end instanceof LibraryEnd)) return
+    for (const request of requests) {
+      // One beside one that is pending is enough.
+      const wasReading = end.isReading
+      void end.read(request)
+      if (wasReading) return
+      await tick()
     }
   }
 
