@@ -26,9 +26,11 @@ interface Program {
   readonly output: string | undefined
 }
 
-const documents = ['README.md', ...(existsSync('docs') ? readdirSync('docs').map((file) => join('docs', file)) : [])].filter((file) =>
-  file.endsWith('.md')
-)
+const documents = [
+  'README.md',
+  join('examples', 'README.md'),
+  ...(existsSync('docs') ? readdirSync('docs').map((file) => join('docs', file)) : [])
+].filter((file) => file.endsWith('.md'))
 
 describe('the documents', () => {
   const frames = framesOf(readFileSync(join('test', 'frames.md'), 'utf8'))
