@@ -67,6 +67,18 @@ describe('the documents', () => {
     expect(programs.filter(({ name }) => name.startsWith('README')).length).to.be.greaterThan(5)
   })
 
+  for (const [module, moduleResolution] of [
+    ['node16', 'node16'],
+    ['preserve', 'bundler']
+  ] as const) {
+    it(`have programs that TypeScript 5.9 takes too, with moduleResolution ${moduleResolution}`, async function () {
+      this.timeout(60_000)
+      const args = ['-p', OUT, '--noEmit', '--module', module, '--moduleResolution', moduleResolution, '--pretty', 'false']
+      const { code, stdout } = await runNode([join('node_modules', 'typescript-5.9', 'bin', 'tsc'), ...args])
+      expect(code, stdout).to.equal(0)
+    })
+  }
+
   it('use every frame', () => {
     const text = documents.map((document) => readFileSync(document, 'utf8')).join()
     expect([...frames.keys()].filter((name) => !text.includes(`<!-- frame: ${name} -->`))).to.deep.equal([])
