@@ -99,6 +99,7 @@ describe('http-files', function () {
   it('lets nobody out of its directory', async () => {
     const root = site()
     symlinkSync(join('..', 'secret'), join(root, 'link'))
+    symlinkSync(join('..', 'site-other', 'secret'), join(root, 'near'))
     symlinkSync('..', join(root, 'up'))
     symlinkSync('index.html', join(root, 'inside'))
     const server = await startServer('http-files', root, '0')
@@ -112,6 +113,7 @@ describe('http-files', function () {
       '/sub/..%5c..%5csecret',
       '/..\\secret',
       '/link',
+      '/near',
       '/up/secret',
       '/..'
     ]) {

@@ -100,4 +100,14 @@ describe('redis-client', function () {
       expect(stderr).to.match(words)
     })
   }
+
+  it('fails all commands that wait when a reply makes no sense, and ends', async () => {
+    const server = await rawServer(scope, join(scope.tempDir(), 's'))
+    const running = runExample('redis-client', [String(server.target)])
+    const socket = await server.accept()
+    await once(socket.resume(), 'data')
+    socket.write('?\r\n')
+    const { code, signal, stderr } = await running
+    expect({ code, signal, stderr }).to.deep.equal({ code: 1, signal: null, stderr: 'Redis does not talk like that: ?\n' })
+  })
 })
