@@ -59,13 +59,15 @@ export interface Reader extends AsyncIterable<Bytes> {
    */
   read(options?: ReadOptions): Promise<Bytes | null>
   /**
-   * Reads exactly `length` bytes; null only at a clean end, before the first byte.
+   * Reads exactly `length` bytes; null only at a clean end, before the first byte. In the middle of a message that is a truncation
+   * too, which only the caller can tell.
    *
    * @throws {UnexpectedEndError} If the stream ends after some of them, which stay readable.
    */
   readExactly(length: number, options?: ReadOptions): Promise<Bytes | null>
   /**
-   * Reads up to and including `delimiter`, a string meaning its UTF-8 bytes. At the end it gives the rest without a delimiter, then null.
+   * Reads up to and including `delimiter`, a string meaning its UTF-8 bytes. At the end it gives the rest without a delimiter, then null:
+   * where a record must end with one, check that it does.
    *
    * @throws {DelimiterNotFoundError} If `maxLength` bytes pass without it; they stay readable.
    */

@@ -1,46 +1,56 @@
-import { type ChildProcess, spawn } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer, type Socket } from 'node:net'
 import { basename, join } from 'node:path'
-import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
+import { text } from 'node:stream/consumers'
 import { expect } from 'chai'
-import { type Finished, runNode } from './helpers/programs.ts'
-import { closedPort, rawClient, rawServer, readToEnd } from './helpers/raw.ts'
+import { linesOf, runExample, useExamples } from './helpers/examples.ts'
+import { closedPort, rawServer, readToEnd } from './helpers/raw.ts'
 import { useScope } from './helpers/scope.ts'
 
 // The programs are spoken to from outside: as processes, and over plain node:net sockets.
 
-const COMPILED = fileURLToPath(new URL('../examples/', import.meta.url))
-
 // Programs of more than one screen.
-const LONG = ['digest']
+const LONG = ['chat', 'digest', 'http-files', 'redis-client']
 
-const tested = new Set<string>()
+// Those with a spec of their own are in the directory beside this file.
+const tested = new Set(readdirSync(join('test', 'examples')).map((file) => basename(file, '.spec.ts')))
 const files = readdirSync('examples').filter((file) => file.endsWith('.ts'))
+
+describe('examples/README.md', () => {
+  const table =
+    readFileSync(join('examples', 'README.md'), 'utf8')
+      .match(/^\|.*$/gm)
+      ?.slice(2) ?? []
+
+  it('has a row for each program, with how to run it, and no other', () => {
+    const rows = table.map((row) => [/\]\(([\w-]+\.ts)\)/.exec(row)?.[1], /npm start|node dist\/examples\/([\w-]+)\.js/.exec(row)?.[0]])
+    const expected = files.map((file) => [file, file === 'digest.ts' ? 'npm start' : `node dist/examples/${basename(file, '.ts')}.js`])
+    expect(rows).to.have.deep.members(expected)
+  })
+})
 
 for (const file of files) {
   const name = basename(file, '.ts')
-  const text = readFileSync(join('examples', file), 'utf8')
+  const program = readFileSync(join('examples', file), 'utf8')
 
   describe(`examples/${file}`, () => {
     it('says at its head what it shows and how to run it', () => {
-      const head = /^(?:\/\/.*\n)+/.exec(text)?.[0] ?? ''
+      const head = /^(?:\/\/.*\n)+/.exec(program)?.[0] ?? ''
       expect(head).to.match(/^\/\/ Shows [^\n]+\.\n\/\/ Run it: /)
       expect(head).to.contain(name === 'digest' ? 'npm start -- FILE' : `npm run build && node dist/examples/${name}.js`)
     })
 
     if (!LONG.includes(name)) {
       it('fits on a screen', () => {
-        expect(text.split('\n').length).to.be.lessThan(61)
+        expect(program.split('\n').length).to.be.lessThan(61)
       })
     }
 
     it('imports the package as its users do', () => {
-      expect(text).to.match(/ from 'it-tcp'/)
-      expect(text).to.not.match(/ from '\.\.?\//)
+      expect(program).to.match(/ from 'it-tcp'/)
+      expect(program).to.not.match(/ from '\.\.?\//)
     })
 
     it('is run by a test', () => {
@@ -51,45 +61,7 @@ for (const file of files) {
 
 describe('the examples', () => {
   const scope = useScope()
-
-  // A process that is killed at the end of the test if it has not ended before.
-  function start(name: string, ...args: string[]): ChildProcess {
-    const child = spawn(process.execPath, ['--enable-source-maps', join(COMPILED, `${name}.js`), ...args], {
-      stdio: ['pipe', 'pipe', 'inherit']
-    })
-    const exited = once(child, 'exit')
-    scope.defer(() => {
-      child.kill('SIGKILL')
-      return exited
-    })
-    return child
-  }
-
-  interface RunningServer {
-    readonly port: number
-    connect(): Promise<Socket>
-    /** The next line that it prints. */
-    line(): Promise<string | undefined>
-    signal(name: NodeJS.Signals): void
-    /** How it ended. */
-    readonly exit: Promise<{ code: number | null; signal: NodeJS.Signals | null }>
-  }
-
-  // A server that prints its port, which the system chooses.
-  async function startServer(name: string, ...args: string[]): Promise<RunningServer> {
-    const child = start(name, '0', ...args)
-    const exit = once(child, 'exit').then(([code, signal]) => ({ code, signal }))
-    const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream })[Symbol.asyncIterator]()
-    const line = async (): Promise<string | undefined> => (await lines.next()).value
-    const port = Number(/^Listening on (?:port )?(\d+)/.exec((await line()) ?? '')?.[1])
-    return {
-      port,
-      line,
-      exit,
-      connect: () => rawClient(scope, port),
-      signal: (name) => child.kill(name)
-    }
-  }
+  const { start, startServer } = useExamples(scope)
 
   function example(name: string, title: string, test: () => Promise<void>): void {
     tested.add(name)
@@ -100,16 +72,12 @@ describe('the examples', () => {
     })
   }
 
-  async function runExample(name: string, ...args: string[]): Promise<Finished> {
-    return await runNode(['--enable-source-maps', join(COMPILED, `${name}.js`), ...args], { killAfter: 25_000 })
-  }
-
   async function expectOutput(name: string, args: readonly string[], stdout: string): Promise<void> {
-    expect(await runExample(name, ...args)).to.deep.equal({ code: 0, signal: null, stdout, stderr: '' })
+    expect(await runExample(name, args)).to.deep.equal({ code: 0, signal: null, stdout, stderr: '' })
   }
 
   example('echo-server', 'sends back what each of several clients sends, and ends on SIGINT', async () => {
-    const server = await startServer('echo-server')
+    const server = await startServer('echo-server', '0')
     const sent = [randomBytes(300_000), randomBytes(1), randomBytes(0)]
     const received = await Promise.all(
       sent.map(async (bytes) => {
@@ -124,7 +92,7 @@ describe('the examples', () => {
   })
 
   example('echo-server', 'serves on when a client resets its connection', async () => {
-    const server = await startServer('echo-server')
+    const server = await startServer('echo-server', '0')
     const rude = await server.connect()
     rude.write('hello')
     await once(rude.resume(), 'data')
@@ -142,13 +110,13 @@ describe('the examples', () => {
     const socket = await server.accept()
     expect(`${await readToEnd(socket)}`).to.equal('a question')
     socket.end('an answer')
-    expect(`${await readStream(child.stdout)}`).to.equal('an answer')
+    expect(await text(child.stdout as NodeJS.ReadableStream)).to.equal('an answer')
     expect(await exit).to.deep.equal([0, null])
   })
 
   example('echo-client', 'says in one line that nobody listens', async () => {
     const port = await closedPort()
-    expect(await runExample('echo-client', String(port), '127.0.0.1')).to.deep.equal({
+    expect(await runExample('echo-client', [String(port), '127.0.0.1'])).to.deep.equal({
       code: 1,
       signal: null,
       stdout: '',
@@ -170,7 +138,7 @@ describe('the examples', () => {
   example('unix-socket', 'leaves a path alone on which a live server answers', async () => {
     const path = join(scope.tempDir(), 'example.sock')
     await rawServer(scope, path)
-    const { code, stderr } = await runExample('unix-socket', path)
+    const { code, stderr } = await runExample('unix-socket', [path])
     expect(code).to.equal(1)
     expect(stderr).to.contain(`ListenError: Cannot listen on ${path}: address already in use`)
     expect(existsSync(path)).to.equal(true)
@@ -182,7 +150,7 @@ describe('the examples', () => {
   })
 
   example('line-protocol', 'answers each command with a line, and ends at QUIT', async () => {
-    const server = await startServer('line-protocol')
+    const server = await startServer('line-protocol', '0')
     const socket = await server.connect()
     // Commands may come in any pieces: here the line feed of the first comes with the second.
     socket.write('SET colour dark blue')
@@ -197,7 +165,7 @@ describe('the examples', () => {
   })
 
   example('line-protocol', 'turns away a client whose line does not end, and serves on', async () => {
-    const server = await startServer('line-protocol')
+    const server = await startServer('line-protocol', '0')
     const socket = await server.connect()
     socket.write('x'.repeat(2_000))
     expect(`${await readToEnd(socket)}`).to.equal('ERROR line too long\n')
@@ -214,7 +182,7 @@ describe('the examples', () => {
   })
 
   example('graceful-shutdown', 'turns new clients away on SIGTERM, and ends when the present ones have', async () => {
-    const server = await startServer('graceful-shutdown', '20000')
+    const server = await startServer('graceful-shutdown', '0', '20000')
     const socket = await server.connect()
     const lines = linesOf(socket)
     socket.write('one\n')
@@ -236,7 +204,7 @@ describe('the examples', () => {
   })
 
   example('graceful-shutdown', 'cuts off a client that stays beyond the deadline', async () => {
-    const server = await startServer('graceful-shutdown', '50')
+    const server = await startServer('graceful-shutdown', '0', '50')
     const socket = await server.connect()
     socket.write('one\n')
     await once(socket.resume(), 'data')
@@ -247,7 +215,7 @@ describe('the examples', () => {
   })
 
   example('prefork', 'replaces a child that dies, loses no waiting client, and drains on SIGTERM', async () => {
-    const server = await startServer('prefork', '2', '1')
+    const server = await startServer('prefork', '0', '2', '1')
     // What it answers is the process that serves it, and what it was asked.
     const ask = async (socket: Socket): Promise<number> => {
       socket.write('who?\n')
@@ -273,7 +241,7 @@ describe('the examples', () => {
   example('digest', 'computes the digest of a file for 32 clients, 8 at a time', async () => {
     const file = join(scope.tempDir(), 'random')
     writeFileSync(file, randomBytes(3_000_001))
-    const { code, stdout, stderr } = await runExample('digest', file)
+    const { code, stdout, stderr } = await runExample('digest', [file])
     expect({ code, stderr }, stdout).to.deep.equal({ code: 0, stderr: '' })
     expect(stdout).to.contain('32 of 32 digests match\n')
     expect(stdout).to.match(/^[1-8] connections were open at once at most, of 8 allowed$/m)
@@ -283,7 +251,7 @@ describe('the examples', () => {
   example('digest', 'takes an empty file', async () => {
     const file = join(scope.tempDir(), 'empty')
     writeFileSync(file, '')
-    const { code, stdout, stderr } = await runExample('digest', file)
+    const { code, stdout, stderr } = await runExample('digest', [file])
     expect({ code, stderr }, stdout).to.deep.equal({ code: 0, stderr: '' })
     expect(stdout)
       .to.contain('32 of 32 digests match\n')
@@ -294,32 +262,20 @@ describe('the examples', () => {
     const directory = scope.tempDir()
     const missing = join(directory, 'missing')
     const failed = { code: 1, signal: null, stdout: '' }
-    expect(await runExample('digest', missing)).to.deep.equal({
+    expect(await runExample('digest', [missing])).to.deep.equal({
       ...failed,
       stderr: `Cannot read ${missing}: no such file or directory\n`
     })
-    expect(await runExample('digest', directory)).to.deep.equal({ ...failed, stderr: `Cannot read ${directory}: not a file\n` })
+    expect(await runExample('digest', [directory])).to.deep.equal({ ...failed, stderr: `Cannot read ${directory}: not a file\n` })
     // Nothing is unreadable to root.
     if (process.getuid?.() === 0) return
     const locked = join(directory, 'locked')
     writeFileSync(locked, 'secret')
     chmodSync(locked, 0o000)
-    expect(await runExample('digest', locked)).to.deep.equal({ ...failed, stderr: `Cannot read ${locked}: permission denied\n` })
+    expect(await runExample('digest', [locked])).to.deep.equal({ ...failed, stderr: `Cannot read ${locked}: permission denied\n` })
   })
 })
 
 function digest(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex')
-}
-
-async function readStream(stream: NodeJS.ReadableStream | null): Promise<Buffer> {
-  const chunks: Buffer[] = []
-  for await (const chunk of stream as NodeJS.ReadableStream) chunks.push(chunk as Buffer)
-  return Buffer.concat(chunks)
-}
-
-/** The lines that a socket receives, one a call; undefined at the end. */
-function linesOf(socket: Socket): () => Promise<string | undefined> {
-  const lines = createInterface({ input: socket })[Symbol.asyncIterator]()
-  return async () => (await lines.next()).value
 }

@@ -26,9 +26,11 @@ interface Program {
   readonly output: string | undefined
 }
 
-const documents = ['README.md', ...(existsSync('docs') ? readdirSync('docs').map((file) => join('docs', file)) : [])].filter((file) =>
-  file.endsWith('.md')
-)
+const documents = [
+  'README.md',
+  join('examples', 'README.md'),
+  ...(existsSync('docs') ? readdirSync('docs').map((file) => join('docs', file)) : [])
+].filter((file) => file.endsWith('.md'))
 
 describe('the documents', () => {
   const frames = framesOf(readFileSync(join('test', 'frames.md'), 'utf8'))
@@ -64,6 +66,18 @@ describe('the documents', () => {
   it('have programs to run', () => {
     expect(programs.filter(({ name }) => name.startsWith('README')).length).to.be.greaterThan(5)
   })
+
+  for (const [module, moduleResolution] of [
+    ['node16', 'node16'],
+    ['preserve', 'bundler']
+  ] as const) {
+    it(`have programs that TypeScript 5.9 takes too, with moduleResolution ${moduleResolution}`, async function () {
+      this.timeout(60_000)
+      const args = ['-p', OUT, '--noEmit', '--module', module, '--moduleResolution', moduleResolution, '--pretty', 'false']
+      const { code, stdout } = await runNode([join('node_modules', 'typescript-5.9', 'bin', 'tsc'), ...args])
+      expect(code, stdout).to.equal(0)
+    })
+  }
 
   it('use every frame', () => {
     const text = documents.map((document) => readFileSync(document, 'utf8')).join()
