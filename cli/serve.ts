@@ -5,7 +5,7 @@ import { formatAddress } from './address.ts'
 import { explain } from './failure.ts'
 import { Report } from './report.ts'
 import { type LogFormat, Session } from './session.ts'
-import { serveUntilSignal } from './shutdown.ts'
+import { Shutdown } from './shutdown.ts'
 import { Traffic } from './traffic.ts'
 
 export interface ServeOptions {
@@ -69,11 +69,15 @@ export async function serve(
   )) as Server
   // The default is what the system's limit allows for connections that take one descriptor each.
   if (maxConnections === undefined) server.maxConnections = Math.max(1, Math.floor(server.maxConnections / descriptors))
+  // Before anyone is told that it listens, and sends a signal on the strength of that.
+  const shutdown = new Shutdown(server, grace, report)
   report.say(`listening on ${formatAddress(server.address)}`)
   report.showStatus(() => traffic.status(server))
   try {
-    return await serveUntilSignal(server, grace, report)
+    await server.finished
+    return shutdown.code
   } finally {
+    shutdown.dispose()
     await report.endStatus()
   }
 }

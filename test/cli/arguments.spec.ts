@@ -16,9 +16,18 @@ describe('the command', function () {
   it('prints its help on standard output when asked', async () => {
     for (const [args, words] of [
       [['--help'], ['forward', 'connect', 'listen', 'Addresses:', 'Exit codes:']],
-      [['forward', '--help'], ['<listen> <target>', '--max-connections', '--drop', '--idle-timeout', '--grace', '--log', '--connect-timeout']],
-      [['connect', '--help'], ['<address>', '--timeout', '--idle-timeout']],
-      [['listen', '--help'], ['<address>', '--exec', '--max-connections']]
+      [
+        ['forward', '--help'],
+        ['<listen> <target>', '--max-connections', '--drop', '--idle-timeout', '--grace', '--log', '--connect-timeout']
+      ],
+      [
+        ['connect', '--help'],
+        ['<address>', '--timeout', '--idle-timeout']
+      ],
+      [
+        ['listen', '--help'],
+        ['<address>', '--exec', '--max-connections']
+      ]
     ] as const) {
       const { code, stdout, stderr } = await runCommand(args)
       expect([code, stderr]).to.deep.equal([0, ''])

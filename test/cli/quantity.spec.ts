@@ -36,8 +36,16 @@ describe('quantities on the command line', () => {
   })
 
   it('prints bytes with two or three figures', () => {
-    expect([0, 999, 1_000, 9_949, 9_950, 999_499, 999_500, 2_500_000_000, 5e15].map(formatBytes)).to.deep.equal(
-      ['0 B', '999 B', '1.0 kB', '9.9 kB', '10 kB', '999 kB', '1.0 MB', '2.5 GB', '5000 TB']
-    )
+    expect([0, 999, 1_000, 9_949, 9_950, 999_499, 999_500, 2_500_000_000, 5e15].map(formatBytes)).to.deep.equal([
+      '0 B',
+      '999 B',
+      '1.0 kB',
+      '9.9 kB',
+      '10 kB',
+      '999 kB',
+      '1.0 MB',
+      '2.5 GB',
+      '5000 TB'
+    ])
   })
 })
