@@ -1,0 +1,66 @@
+// One client of a server: what is counted of it while it is there, and the line about it when it is over.
+
+import type { Connection } from 'it-tcp'
+import { formatAddress } from './address.ts'
+import { codeOf, explain } from './failure.ts'
+import { formatBytes } from './quantity.ts'
+
+export const LOG_FORMATS = ['text', 'json'] as const
+export type LogFormat = (typeof LOG_FORMATS)[number]
+
+/** A client, and what serves it. */
+export class Session {
+  /** What serves the client: an address, or a command. Null as long as it is not reached. */
+  upstream: string | null = null
+  /** How many bytes came from there. */
+  sent: () => number = () => 0
+  /** Of the process that served it, where one did; a signal's name if that ended it. */
+  exit: number | NodeJS.Signals | undefined
+  /** What broke it; undefined if both sides ended in order. */
+  error: unknown
+  readonly #client: Connection
+  readonly #name: string
+  readonly #time = new Date()
+  readonly #start = performance.now()
+
+  constructor(client: Connection) {
+    this.#client = client
+    this.#name = formatAddress(client.remoteAddress)
+  }
+
+  /** Who the client is. */
+  get client(): string {
+    return this.#name
+  }
+
+  /** Bytes that have come from both sides: what was read from one is what was, or will be, written to the other. */
+  get bytes(): number {
+    return this.#client.reader.bytesRead + this.sent()
+  }
+
+  /** The line about it, when it is over. */
+  describe(format: LogFormat): string {
+    const { upstream, exit, error } = this
+    const time = this.#time.toISOString()
+    const duration = Math.round(performance.now() - this.#start)
+    const received = this.#client.reader.bytesRead
+    const sent = this.sent()
+    if (format === 'json') {
+      const failure = error === undefined ? null : { code: codeOf(error) ?? null, message: explain(error) }
+      return JSON.stringify({
+        time,
+        client: this.#name,
+        upstream,
+        received,
+        sent,
+        duration,
+        ...(exit !== undefined && { exit }),
+        error: failure
+      })
+    }
+    const parts = [`${formatBytes(received)} received`, `${formatBytes(sent)} sent`, `${duration} ms`]
+    if (exit !== undefined) parts.push(`exit ${exit}`)
+    if (error !== undefined) parts.push(explain(error))
+    return `${time} ${this.#name} -> ${upstream ?? '-'}: ${parts.join(', ')}`
+  }
+}

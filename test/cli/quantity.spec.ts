@@ -1,0 +1,51 @@
+import { expect } from 'chai'
+import { UsageError } from '../../cli/failure.ts'
+import { formatBytes, formatDuration, parseCount, parseDuration } from '../../cli/quantity.ts'
+
+describe('quantities on the command line', () => {
+  for (const [text, duration] of [
+    ['1ms', 1],
+    ['30s', 30_000],
+    ['1.5s', 1_500],
+    ['5m', 300_000],
+    ['1h', 3_600_000]
+  ] as const) {
+    it(`reads ${text}`, () => {
+      expect(parseDuration(text)).to.equal(duration)
+    })
+  }
+
+  for (const text of ['', '30', '0s', '-1s', '1 s', '1d', 's', 'Infinity', '1e3s']) {
+    it(`refuses '${text}' as a duration`, () => {
+      expect(() => parseDuration(text)).to.throw(UsageError, `not a duration: '${text}'; write it with its unit`)
+    })
+  }
+
+  for (const text of ['', '0', '-1', '1.5', '1e3', 'ten', '0x10', '99999999999999999']) {
+    it(`refuses '${text}' as a count`, () => {
+      expect(() => parseCount(text)).to.throw(UsageError, `not a count: '${text}'`)
+    })
+  }
+
+  it('reads a count', () => {
+    expect(parseCount('20')).to.equal(20)
+  })
+
+  it('prints durations in the largest unit that is whole', () => {
+    expect([1, 1_500, 30_000, 300_000, 7_200_000].map(formatDuration)).to.deep.equal(['1ms', '1500ms', '30s', '5m', '2h'])
+  })
+
+  it('prints bytes with two or three figures', () => {
+    expect([0, 999, 1_000, 9_949, 9_950, 999_499, 999_500, 2_500_000_000, 5e15].map(formatBytes)).to.deep.equal([
+      '0 B',
+      '999 B',
+      '1.0 kB',
+      '9.9 kB',
+      '10 kB',
+      '999 kB',
+      '1.0 MB',
+      '2.5 GB',
+      '5000 TB'
+    ])
+  })
+})
