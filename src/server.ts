@@ -228,7 +228,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
   #nextLimitWarning = 0
   #nextDescriptorWarning = 0
 
-  /** Not for use: {@link listen} and {@link Server.create} make servers. */
+  /** @internal {@link listen} and {@link Server.create} make servers. */
   constructor(key: typeof CONSTRUCT, init: ServerInit<A, L>) {
     if (key !== CONSTRUCT) throw new TypeError('Cannot construct a Server as only listen() and Server.create() make one')
     const { socket, settings, listeningOn, maxConnections, handler, policy, signal } = init
@@ -470,7 +470,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     return false
   }
 
-  /** A client was accepted; called in the callback of accept(2). */
+  /** @internal A client was accepted; called in the callback of accept(2). */
   [ACCEPTED](client: Accepted): void {
     if (this.#isDropping || this.#isClosed) {
       this.#dropped++
@@ -506,7 +506,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     }
   }
 
-  /** accept(2) failed, as it does when the whole system has run out of something. */
+  /** @internal accept(2) failed, as it does when the whole system has run out of something. */
   [FAILED](error: Error): void {
     // libuv would try again at once, and for ever.
     this.#socket.shut()

@@ -36,7 +36,7 @@ export type ListenTarget =
 
 /**
  * Where to listen: a value to hand to `listen` or `Server.create`. Made by {@link onPort}, {@link onPortChosenByOs},
- * {@link onFile}, {@link onFileDescriptor} and {@link WhereToListen.create}. The first type parameter is the kind of address, the second what
+ * {@link onFile}, {@link onFileDescriptor} and `WhereToListen.create`. The first type parameter is the kind of address, the second what
  * `server.listeningOn` is. Async: `Where_to_listen.t`.
  */
 export interface WhereToListen<out A extends SocketAddress, out L> {
