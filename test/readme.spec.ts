@@ -14,7 +14,7 @@ import { runNode } from './helpers/programs.ts'
 //     …
 //
 // A ```text block that follows a program directly is what it prints. The ports, paths and hosts that the documents name are put into this
-// world: every program gets free ports and a directory of its own.
+// world, in programs and in what they print: every program gets free ports and a directory of its own.
 // Of ```sh blocks only the npm commands are looked at: their scripts must exist.
 
 const OUT = join('dist', 'documents')
@@ -26,13 +26,17 @@ interface Program {
   readonly output: string | undefined
 }
 
-const documents = ['README.md', ...(existsSync('docs') ? readdirSync('docs').map((file) => join('docs', file)) : [])].filter((file) =>
-  file.endsWith('.md')
+/** What the documents name, and what it is in this world. */
+type Names = ReadonlyMap<RegExp, string>
+
+const documents = ['README.md', ...readdirSync('docs', { recursive: true, encoding: 'utf8' }).map((file) => join('docs', file))].filter(
+  (file) => file.endsWith('.md')
 )
 
 describe('the documents', () => {
   const frames = framesOf(readFileSync(join('test', 'frames.md'), 'utf8'))
   const programs = documents.flatMap((document) => programsOf(document, readFileSync(document, 'utf8'), frames))
+  const worlds = new Map<string, Names>()
   let directory = ''
 
   before(async function () {
@@ -40,7 +44,11 @@ describe('the documents', () => {
     directory = mkdtempSync(join(tmpdir(), 'it-tcp-'))
     rmSync(OUT, { recursive: true, force: true })
     mkdirSync(OUT, { recursive: true })
-    for (const { name, code } of programs) writeFileSync(join(OUT, `${name}.ts`), await inThisWorld(code, join(directory, name)))
+    for (const { name, code } of programs) {
+      const names = await namesFor(code, join(directory, name))
+      worlds.set(name, names)
+      writeFileSync(join(OUT, `${name}.ts`), renamed(code, names))
+    }
     const compilerOptions = {
       rootDir: '.',
       outDir: '.',
@@ -76,7 +84,7 @@ describe('the documents', () => {
       const file = join(OUT, `${name}.js`)
       const { code, signal, stdout, stderr } = await runNode(['--enable-source-maps', file], { killAfter: 25_000 })
       expect({ code, signal, stderr }, stdout).to.deep.equal({ code: 0, signal: null, stderr: '' })
-      if (output !== undefined) expect(stdout.trim()).to.equal(output.trim())
+      if (output !== undefined) expect(stdout.trim()).to.equal(renamed(output, worlds.get(name) as Names).trim())
     })
   }
 
@@ -121,14 +129,19 @@ function programsOf(document: string, text: string, frames: ReadonlyMap<string, 
   })
 }
 
-/** Puts free ports in place of 80 and 80xx, a directory in place of /run, and this machine in place of others. */
-async function inThisWorld(code: string, directory: string): Promise<string> {
+/** Free ports in place of 80 and 80xx, a directory in place of /run, and this machine in place of others. */
+async function namesFor(code: string, directory: string): Promise<Names> {
   mkdirSync(directory)
-  let text = code.replaceAll("'/run/", `'${directory}/`).replaceAll("'example.com'", "'127.0.0.1'")
-  for (const port of new Set(text.match(/\b80(?:\d\d)?\b/g))) {
-    text = text.replaceAll(new RegExp(`\\b${port}\\b`, 'g'), String(await freePort()))
-  }
-  return text
+  const names = new Map([
+    [/(?<=')\/run\/|(?<= )\/run\//g, `${directory}/`],
+    [/(?<=')example\.com(?=')/g, '127.0.0.1']
+  ])
+  for (const port of new Set(code.match(/\b80(?:\d\d)?\b/g))) names.set(new RegExp(`\\b${port}\\b`, 'g'), String(await freePort()))
+  return names
+}
+
+function renamed(text: string, names: Names): string {
+  return [...names].reduce((result, [name, replacement]) => result.replaceAll(name, replacement), text)
 }
 
 let lastPort = 20_000 + (process.pid % 10_000)
