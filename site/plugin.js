@@ -34,6 +34,11 @@ export function load(app) {
   })
 
   app.converter.on(Converter.EVENT_CREATE_DECLARATION, (context, reflection) => {
+    // What an override says nothing of is said by what it overrides, also where that is not exported: as editors have it.
+    if (reflection.kindOf(ReflectionKind.Property) && !reflection.hasComment()) {
+      const said = context.getSymbolFromReflection(reflection)?.getDocumentationComment(context.checker) ?? []
+      if (said.length > 0) reflection.comment = new Comment(said.map(({ text }) => ({ kind: 'text', text })))
+    }
     if (reflection.parent !== context.project || !reflection.kindOf(ReflectionKind.SomeExport)) return
     const file = basename(context.getSymbolFromReflection(reflection)?.declarations?.[0]?.getSourceFile().fileName ?? '')
     const category = reflection.name.endsWith('Options') ? 'Options' : CATEGORIES[file]

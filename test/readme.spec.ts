@@ -15,6 +15,7 @@ import { runNode } from './helpers/programs.ts'
 //
 // A ```text block that follows a program directly is what it prints. The ports, paths and hosts that the documents name are put into this
 // world, in programs and in what they print: every program gets free ports and a directory of its own.
+// The examples in docstrings are compiled with what they use imported, and not run: they name servers that are not there.
 // Of ```sh blocks only the npm commands are looked at: their scripts must exist.
 
 const OUT = join('dist', 'documents')
@@ -33,9 +34,12 @@ const documents = ['README.md', ...readdirSync('docs', { recursive: true, encodi
   (file) => file.endsWith('.md')
 )
 
+const sources = readdirSync('src').map((file) => join('src', file))
+
 describe('the documents', () => {
   const frames = framesOf(readFileSync(join('test', 'frames.md'), 'utf8'))
   const programs = documents.flatMap((document) => programsOf(document, readFileSync(document, 'utf8'), frames))
+  const examples = sources.flatMap((source) => examplesOf(source, readFileSync(source, 'utf8')))
   const worlds = new Map<string, Names>()
   let directory = ''
 
@@ -49,6 +53,7 @@ describe('the documents', () => {
       worlds.set(name, names)
       writeFileSync(join(OUT, `${name}.ts`), renamed(code, names))
     }
+    for (const { name, code } of examples) writeFileSync(join(OUT, `${name}.ts`), code)
     const compilerOptions = {
       rootDir: '.',
       outDir: '.',
@@ -71,6 +76,11 @@ describe('the documents', () => {
 
   it('have programs to run', () => {
     expect(programs.filter(({ name }) => name.startsWith('README')).length).to.be.greaterThan(5)
+  })
+
+  // Which the hook above has compiled.
+  it('have examples in the docstrings', () => {
+    expect(examples.length).to.be.greaterThan(15)
   })
 
   it('use every frame', () => {
@@ -101,14 +111,33 @@ describe('the documents', () => {
     }
   })
 
-  it('link only to files that exist', () => {
-    for (const document of documents) {
-      for (const [, link] of readFileSync(document, 'utf8').matchAll(/\]\(((?![a-z]+:|#)[^)#]+)/g)) {
-        expect(existsSync(join(document, '..', link as string)), `${document} links to ${link}`).to.equal(true)
+  it('link only to files and headings that exist', () => {
+    const others = ['.', 'examples'].flatMap((directory) => readdirSync(directory).map((file) => join(directory, file)))
+    for (const document of new Set([...documents, ...others.filter((file) => file.endsWith('.md'))])) {
+      for (const [, link = ''] of proseOf(document).matchAll(/\]\(((?![a-z]+:)[^)]+)\)/g)) {
+        const [path, anchor] = link.split('#') as [string, string | undefined]
+        const target = path === '' ? document : join(document, '..', path)
+        expect(existsSync(target), `${document} links to ${link}`).to.equal(true)
+        if (anchor !== undefined) expect(anchorsOf(target), `${document} links to ${link}`).to.include(anchor)
       }
     }
   })
 })
+
+function proseOf(document: string): string {
+  return readFileSync(document, 'utf8').replaceAll(/^```.*?^```$/gms, '')
+}
+
+/** The anchors of a document's headings, as they are made where it is shown. */
+function anchorsOf(document: string): string[] {
+  return [...proseOf(document).matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) => {
+    return heading
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N}\s_-]/gu, '')
+      .trim()
+      .replaceAll(' ', '-')
+  })
+}
 
 function framesOf(text: string): Map<string, string> {
   return new Map([...text.matchAll(/^## (\S+)\n+```ts\n(.*?)^```$/gms)].map(([, name, code]) => [name as string, code as string]))
@@ -126,6 +155,17 @@ function programsOf(document: string, text: string, frames: ReadonlyMap<string, 
     const rest = code.replaceAll(/^import .*\n/gm, '')
     const whole = frame.replace(/^ *\/\/ block$/m, () => rest)
     return { name, title: `${document}:${line}`, code: `${imports}${whole}\nexport {}\n`, output }
+  })
+}
+
+function examplesOf(source: string, text: string): { name: string; code: string }[] {
+  const exported = readFileSync(join('src', 'index.ts'), 'utf8').matchAll(/^export (?:type )?\{([^}]*)\}/gm)
+  const names = [...exported].flatMap(([, list = '']) => list.split(',').map((name) => name.replace(/^.* as /, '').trim()))
+  return [...text.matchAll(/^ *\* ```ts\n(.*?)^ *\* ```$/gms)].map(({ 1: block = '', index }) => {
+    const code = block.replaceAll(/^ *\* ?/gm, '')
+    const used = names.filter((name) => new RegExp(`\\b${name}\\b`).test(code))
+    const imports = code.startsWith('import ') ? '' : `import { ${used.join(', ')} } from 'it-tcp'\n`
+    return { name: `src-${basename(source, '.ts')}-${text.slice(0, index).split('\n').length}`, code: `${imports}${code}\nexport {}\n` }
   })
 }
 
