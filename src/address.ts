@@ -4,17 +4,23 @@ import { inspect } from 'node:util'
 
 /** An IP address and a port. `address` is numeric; an IPv4 client of a dual-stack listener is an IPv4 address. */
 export interface InetAddress {
+  /** Which kind of IP address it is, and that it is no path. */
   readonly family: 'IPv4' | 'IPv6'
+  /** The numeric address: `'127.0.0.1'`, `'::1'`. */
   readonly address: string
+  /** The port, 0 to 65535. */
   readonly port: number
 }
 
 /** The path of a unix-domain socket; `'\0name'` is an abstract name (Linux), `''` an unnamed peer. */
 export interface UnixAddress {
+  /** That it is a path. */
   readonly family: 'unix'
+  /** The path of the socket's file. */
   readonly path: string
 }
 
+/** The address of either end of a connection, or of a server; `family` tells which kind. */
 export type SocketAddress = InetAddress | UnixAddress
 
 /** The address of a unix socket that was not bound, as a client's seldom is. */
@@ -22,7 +28,9 @@ export const UNNAMED: UnixAddress = Object.freeze({ family: 'unix', path: '' })
 
 /** A host name, or a numeric address, that has yet to be looked up. */
 export interface HostAndPort {
+  /** The name, such as `'localhost'`, or a numeric address. */
   readonly host: string
+  /** The port, 1 to 65535. */
   readonly port: number
 }
 

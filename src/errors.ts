@@ -5,6 +5,9 @@ import { formatAddress, type HostAndPort, type SocketAddress } from './address.t
 
 /** What the errors of this library have in common: a `name`, a stable `code`, and the operating system's error as `cause`. */
 abstract class CodedError extends Error {
+  /** The name of the class; part of the API. */
+  abstract override readonly name: string
+  /** Tells the class where `instanceof` can't, as across two copies of the package; part of the API. */
   abstract readonly code: string
 }
 
@@ -17,6 +20,7 @@ export class ConnectError extends CodedError {
   /** One error for every address that was tried, in order; present when there were several. */
   declare readonly errors?: readonly unknown[]
 
+  /** @internal */
   constructor(address: SocketAddress | HostAndPort, cause: unknown, errors?: readonly unknown[]) {
     super(`Cannot connect to ${formatAddress(address)}: ${describeSystemError(cause)}`, { cause })
     this.address = address
@@ -31,6 +35,7 @@ export class ConnectTimeoutError extends CodedError {
   /** Where the connection was to go. */
   readonly address: SocketAddress | HostAndPort
 
+  /** @internal */
   constructor(address: SocketAddress | HostAndPort, timeout: number, options?: ErrorOptions) {
     super(`Cannot connect to ${formatAddress(address)}: no connection within ${timeout} ms`, options)
     this.address = address
@@ -44,6 +49,7 @@ export class ListenError extends CodedError {
   /** The address asked for; for a descriptor that could not be adopted, `{ fd }`. */
   readonly address: SocketAddress | { readonly fd: number }
 
+  /** @internal */
   constructor(address: SocketAddress | { readonly fd: number }, cause: unknown) {
     const where = 'fd' in address ? `descriptor ${address.fd}` : formatAddress(address)
     super(`Cannot listen on ${where}: ${describeSystemError(cause)}`, { cause })

@@ -72,7 +72,11 @@ export interface Reader extends AsyncIterable<Bytes> {
    * @throws {DelimiterNotFoundError} If `maxLength` bytes pass without it; they stay readable.
    */
   readUntil(delimiter: Uint8Array | string, options?: LimitedReadOptions): Promise<Bytes | null>
-  /** Gives the next `length` bytes without taking them: a copy. Fewer only at the end, then null. */
+  /**
+   * Gives the next `length` bytes without taking them: a copy. Fewer only at the end, then null.
+   *
+   * @throws {ConnectionResetError} If the connection broke before that many had arrived; what has stays readable.
+   */
   peek(length: number, options?: ReadOptions): Promise<Bytes | null>
   /**
    * Reads a line of UTF-8 and gives it without its `\n` or `\r\n`; null at the end. An unterminated last line is a line.
@@ -80,7 +84,12 @@ export interface Reader extends AsyncIterable<Bytes> {
    * @throws {DelimiterNotFoundError} If `maxLength` bytes pass without a line feed; they stay readable.
    */
   readLine(options?: LimitedReadOptions): Promise<string | null>
-  /** Iterates over the lines, as `readLine` gives them. Leaving the loop leaves the reader open. */
+  /**
+   * Iterates over the lines, as `readLine` gives them. Leaving the loop leaves the reader open.
+   *
+   * @throws {TypeError | RangeError} If an option is wrong, at once.
+   * @throws {DelimiterNotFoundError} If `maxLength` bytes pass without a line feed, in the loop; they stay readable.
+   */
   lines(options?: LimitedReadOptions): AsyncIterableIterator<string>
   /**
    * Reads everything up to the end.
@@ -88,9 +97,18 @@ export interface Reader extends AsyncIterable<Bytes> {
    * @throws {LimitExceededError} If there is more than `maxLength`; what has arrived stays readable.
    */
   readAll(options?: LimitedReadOptions): Promise<Bytes>
-  /** Reads into the caller's buffer, as much as is there, and gives the number of bytes; null at the end. */
+  /**
+   * Reads into the caller's buffer, as much as is there, and gives the number of bytes; null at the end.
+   *
+   * @throws {ConnectionResetError} If the connection broke.
+   * @throws {TypeError | RangeError} If `buffer` is no Uint8Array, or empty.
+   */
   readInto(buffer: Uint8Array, options?: ReadOptions): Promise<number | null>
-  /** Reads on to the end and throws everything away; gives the number of bytes. */
+  /**
+   * Reads on to the end and throws everything away; gives the number of bytes.
+   *
+   * @throws {ConnectionResetError} If the connection broke; what was thrown away is gone.
+   */
   discard(options?: ReadOptions): Promise<number>
 }
 

@@ -49,6 +49,7 @@ import type { WhereToListen } from './where-to-listen.ts'
 export interface ListeningSocketInfo<out A extends SocketAddress = SocketAddress> {
   /** The descriptor, which stays the server's: it must not be closed, and connections must not be accepted from it. */
   readonly fd: number
+  /** The address that it is bound to. */
   readonly address: A
   /** Lets the open server keep the process alive, as it does from the start. */
   ref(): void
@@ -188,6 +189,17 @@ const FAILED = Symbol('failed')
  *
  * Leaving an `await using` scope is `close({ forceAfter: 30_000 })`, then until every connection and handler has ended, then the result of
  * `finished`.
+ *
+ * @example
+ * ```ts
+ * const server = await listen(onPort(8080), { maxConnections: 100 })
+ * for await (await using connection of server) {
+ *   connection.writer.write(`You are ${connection.remoteAddress.address}\n`)
+ *   // Leaving the loop closes the server: this one serves a single client.
+ *   break
+ * }
+ * console.log(server.isClosed) // true
+ * ```
  */
 export class Server<A extends SocketAddress = SocketAddress, L = unknown>
   implements AsyncIterableIterator<Connection<A>, undefined>, AsyncDisposable
@@ -228,7 +240,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
   #nextLimitWarning = 0
   #nextDescriptorWarning = 0
 
-  /** Not for use: {@link listen} and {@link Server.create} make servers. */
+  /** @internal {@link listen} and {@link Server.create} make servers. */
   constructor(key: typeof CONSTRUCT, init: ServerInit<A, L>) {
     if (key !== CONSTRUCT) throw new TypeError('Cannot construct a Server as only listen() and Server.create() make one')
     const { socket, settings, listeningOn, maxConnections, handler, policy, signal } = init
@@ -401,6 +413,8 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
    * Stops listening. Resolves when the listening socket is closed, so that the address can be bound again; clients in the kernel's queue
    * are reset. Open connections go on, unless `closeExistingConnections` or `forceAfter` says otherwise. Idempotent: further plain calls give
    * the same promise; a stricter call escalates. Async: `close`.
+   *
+   * @throws {TypeError | RangeError} If an option is wrong; the server then stays as it is.
    */
   close(options: ServerCloseOptions = {}): Promise<void> {
     try {
@@ -418,7 +432,11 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     return closeExistingConnections ? this.#closeWithConnections() : this.closeFinished
   }
 
-  /** Throws if the internal state is inconsistent. Async: `invariant`. */
+  /**
+   * Checks the internal state, for tests. Async: `invariant`.
+   *
+   * @throws {Error} If the state is inconsistent, which is a bug of this library.
+   */
   invariant(): void {
     const check = (holds: boolean, what: string): void => {
       if (!holds) throw new Error(`Invariant of the server on ${formatAddress(this.address)} broken: ${what}`)
@@ -470,7 +488,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     return false
   }
 
-  /** A client was accepted; called in the callback of accept(2). */
+  /** @internal A client was accepted; called in the callback of accept(2). */
   [ACCEPTED](client: Accepted): void {
     if (this.#isDropping || this.#isClosed) {
       this.#dropped++
@@ -506,7 +524,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     }
   }
 
-  /** accept(2) failed, as it does when the whole system has run out of something. */
+  /** @internal accept(2) failed, as it does when the whole system has run out of something. */
   [FAILED](error: Error): void {
     // libuv would try again at once, and for ever.
     this.#socket.shut()
@@ -748,7 +766,9 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
   }
 }
 
+/** A server over TCP; `listeningOn` is its port. */
 export type InetServer = Server<InetAddress, number>
+/** A server on a unix-domain socket; `listeningOn` is its path. */
 export type UnixServer = Server<UnixAddress, string>
 
 /** What an accepted connection starts with, and what its server keeps of it. */

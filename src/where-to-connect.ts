@@ -37,7 +37,9 @@ export interface WhereToConnect<out A extends SocketAddress> {
   readonly [addressType]?: A
 }
 
+/** Where to connect over TCP. */
 export type InetWhereToConnect = WhereToConnect<InetAddress>
+/** Where to connect through a unix-domain socket. */
 export type UnixWhereToConnect = WhereToConnect<UnixAddress>
 
 /**
@@ -62,6 +64,11 @@ export function toHostAndPort(host: string, port: number, options: BindOptions =
  *
  * @throws {TypeError} If `address` is not an {@link InetAddress}.
  * @throws {RangeError} If its port is not a whole number from 1 to 65535.
+ * @example
+ * ```ts
+ * const server = await listen(onPortChosenByOs({ host: '127.0.0.1' }))
+ * await using connection = await connect(toInetAddress(server.address))
+ * ```
  */
 export function toInetAddress(address: InetAddress, options: BindOptions = {}): WhereToConnect<InetAddress> {
   const action = 'Cannot describe where to connect'
@@ -75,6 +82,10 @@ export function toInetAddress(address: InetAddress, options: BindOptions = {}): 
  *
  * @throws {TypeError} If `path` is not a string.
  * @throws {RangeError} If `path` is empty or longer than the system allows.
+ * @example
+ * ```ts
+ * await using connection = await connect(toFile('/run/app.sock'))
+ * ```
  */
 export function toFile(path: string): WhereToConnect<UnixAddress> {
   checkUnixPath('Cannot describe where to connect', path)
@@ -86,6 +97,11 @@ export function toFile(path: string): WhereToConnect<UnixAddress> {
  *
  * @throws {TypeError} If `address` is not a {@link UnixAddress}.
  * @throws {RangeError} If its path is empty or longer than the system allows.
+ * @example
+ * ```ts
+ * const server = await listen(onFile('/run/app.sock'))
+ * await using connection = await connect(toUnixAddress(server.address))
+ * ```
  */
 export function toUnixAddress(address: UnixAddress): WhereToConnect<UnixAddress> {
   if (address?.family !== 'unix') {

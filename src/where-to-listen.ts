@@ -36,12 +36,17 @@ export type ListenTarget =
 
 /**
  * Where to listen: a value to hand to `listen` or `Server.create`. Made by {@link onPort}, {@link onPortChosenByOs},
- * {@link onFile}, {@link onFileDescriptor} and {@link WhereToListen.create}. The first type parameter is the kind of address, the second what
+ * {@link onFile}, {@link onFileDescriptor} and `WhereToListen.create`. The first type parameter is the kind of address, the second what
  * `server.listeningOn` is. Async: `Where_to_listen.t`.
  */
 export interface WhereToListen<out A extends SocketAddress, out L> {
+  /** What the listener is to be bound to. */
   readonly target: ListenTarget
-  /** Makes `server.listeningOn` from the address really bound; called once. */
+  /**
+   * Makes `server.listeningOn` from the address really bound; called once.
+   *
+   * @throws Whatever the function given to `WhereToListen.create` throws.
+   */
   listeningOn(address: never): L
   /** Carries the kind of address for the type checker; never there at run time. */
   readonly [addressType]?: A
@@ -49,7 +54,9 @@ export interface WhereToListen<out A extends SocketAddress, out L> {
 
 declare const addressType: unique symbol
 
+/** Where to listen over TCP; `server.listeningOn` is the port. */
 export type InetWhereToListen = WhereToListen<InetAddress, number>
+/** Where to listen on a unix-domain socket; `server.listeningOn` is the path. */
 export type UnixWhereToListen = WhereToListen<UnixAddress, string>
 
 const ACTION = 'Cannot describe where to listen'
@@ -83,6 +90,14 @@ export function onPort(port: number, options: OnPortOptions = {}): WhereToListen
 /**
  * Describes a TCP listener on a port that the system chooses; `server.listeningOn` tells which. If another process takes the
  * port in between, another is tried, up to 10 times. Async: `on_port_chosen_by_os`.
+ *
+ * @throws {TypeError} If an option has the wrong type.
+ * @throws {RangeError} If `host` is empty.
+ * @example
+ * ```ts
+ * const server = await listen(onPortChosenByOs({ host: '127.0.0.1' }))
+ * console.log(`http://127.0.0.1:${server.listeningOn}/`)
+ * ```
  */
 export function onPortChosenByOs(options: OnPortOptions = {}): WhereToListen<InetAddress, number> {
   return onPort(0, options)
@@ -103,6 +118,11 @@ export interface OnFileOptions {
  *
  * @throws {TypeError} If an argument has the wrong type.
  * @throws {RangeError} If `path` is empty or longer than the system allows, or `mode` has other bits than 0o777.
+ * @example
+ * ```ts
+ * const server = await listen(onFile('/run/app.sock', { mode: 0o660 }))
+ * console.log(server.listeningOn) // /run/app.sock
+ * ```
  */
 export function onFile(path: string, options: OnFileOptions = {}): WhereToListen<UnixAddress, string> {
   checkUnixPath(ACTION, path)
@@ -122,6 +142,12 @@ export function onFile(path: string, options: OnFileOptions = {}): WhereToListen
  *
  * @throws {TypeError} If `fd` is not a number.
  * @throws {RangeError} If `fd` is not a whole number of 0 or more.
+ * @example
+ * ```ts
+ * // Started by systemd, whose sockets begin at 3.
+ * const server = await listen(process.env.LISTEN_FDS === undefined ? onPort(8080) : onFileDescriptor(3))
+ * console.log(server.address)
+ * ```
  */
 export function onFileDescriptor(fd: number): WhereToListen<SocketAddress, SocketAddress> {
   checkCount(ACTION, 'fd', fd, 0)
@@ -136,6 +162,15 @@ export const WhereToListen = Object.freeze({
    *
    * @throws {TypeError} If `address` is no address or `listeningOn` no function.
    * @throws {RangeError} If the port or the path is out of range.
+   * @example
+   * ```ts
+   * const where = WhereToListen.create({
+   *   address: { family: 'IPv4', address: '127.0.0.1', port: 8080 },
+   *   listeningOn: ({ address, port }) => `http://${address}:${port}/`
+   * })
+   * const server = await listen(where)
+   * console.log(server.listeningOn) // http://127.0.0.1:8080/
+   * ```
    */
   create<A extends SocketAddress, L>(init: { address: A; listeningOn: (address: A) => L }): WhereToListen<A, L> {
     const { address, listeningOn } = init

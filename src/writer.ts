@@ -53,11 +53,30 @@ export interface Writer {
    * @throws {ConnectionResetError} If the connection broke.
    */
   write(data: Chunk | string): void
-  /** The sink without its half-close: several sources in a row. Resolves when all is flushed. */
+  /**
+   * The sink without its half-close: several sources in a row. Resolves when all is flushed.
+   *
+   * @throws Whatever `source` throws; the connection is then aborted.
+   * @throws {BusyError} If another sink is at work.
+   * @throws {ConnectionClosedError} If the writer is closed.
+   * @throws {ConnectionResetError} If the connection broke.
+   */
   writeAll(source: AsyncIterable<Chunk> | Iterable<Chunk>): Promise<void>
-  /** Resolves when all bytes written so far are with the operating system. */
+  /**
+   * Resolves when all bytes written so far are with the operating system.
+   *
+   * @throws {ConnectionResetError} If the connection broke before that.
+   * @throws {BufferAgeLimitError} If the peer took none of them for `bufferAgeLimit`.
+   * @throws {ConnectionClosedError} If `abort()` was called before that.
+   */
   flushed(): Promise<void>
-  /** Flushes, then sends FIN. The reader stays open. Resolves when FIN is sent; idempotent. */
+  /**
+   * Flushes, then sends FIN. The reader stays open. Resolves when FIN is sent; idempotent.
+   *
+   * @throws {ConnectionResetError} If the connection broke before all was handed over.
+   * @throws {BufferAgeLimitError} If the peer took none of the bytes for `bufferAgeLimit`.
+   * @throws {ConnectionClosedError} If `abort()` was called before that.
+   */
   close(): Promise<void>
 }
 

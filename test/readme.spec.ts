@@ -14,7 +14,8 @@ import { runNode } from './helpers/programs.ts'
 //     …
 //
 // A ```text block that follows a program directly is what it prints. The ports, paths and hosts that the documents name are put into this
-// world: every program gets free ports and a directory of its own.
+// world, in programs and in what they print: every program gets free ports and a directory of its own.
+// The examples in docstrings are compiled with what they use imported, and not run: they name servers that are not there.
 // Of ```sh blocks only the npm commands are looked at: their scripts must exist.
 
 const OUT = join('dist', 'documents')
@@ -26,15 +27,22 @@ interface Program {
   readonly output: string | undefined
 }
 
+/** What the documents name, and what it is in this world. */
+type Names = ReadonlyMap<RegExp, string>
+
 const documents = [
   'README.md',
   join('examples', 'README.md'),
-  ...(existsSync('docs') ? readdirSync('docs').map((file) => join('docs', file)) : [])
+  ...readdirSync('docs', { recursive: true, encoding: 'utf8' }).map((file) => join('docs', file))
 ].filter((file) => file.endsWith('.md'))
+
+const sources = readdirSync('src').map((file) => join('src', file))
 
 describe('the documents', () => {
   const frames = framesOf(readFileSync(join('test', 'frames.md'), 'utf8'))
   const programs = documents.flatMap((document) => programsOf(document, readFileSync(document, 'utf8'), frames))
+  const examples = sources.flatMap((source) => examplesOf(source, readFileSync(source, 'utf8')))
+  const worlds = new Map<string, Names>()
   let directory = ''
 
   before(async function () {
@@ -42,7 +50,12 @@ describe('the documents', () => {
     directory = mkdtempSync(join(tmpdir(), 'it-tcp-'))
     rmSync(OUT, { recursive: true, force: true })
     mkdirSync(OUT, { recursive: true })
-    for (const { name, code } of programs) writeFileSync(join(OUT, `${name}.ts`), await inThisWorld(code, join(directory, name)))
+    for (const { name, code } of programs) {
+      const names = await namesFor(code, join(directory, name))
+      worlds.set(name, names)
+      writeFileSync(join(OUT, `${name}.ts`), renamed(code, names))
+    }
+    for (const { name, code } of examples) writeFileSync(join(OUT, `${name}.ts`), code)
     const compilerOptions = {
       rootDir: '.',
       outDir: '.',
@@ -78,6 +91,10 @@ describe('the documents', () => {
       expect(code, stdout).to.equal(0)
     })
   }
+  // Which the hook above has compiled.
+  it('have examples in the docstrings', () => {
+    expect(examples.length).to.be.greaterThan(15)
+  })
 
   it('use every frame', () => {
     const text = documents.map((document) => readFileSync(document, 'utf8')).join()
@@ -90,7 +107,7 @@ describe('the documents', () => {
       const file = join(OUT, `${name}.js`)
       const { code, signal, stdout, stderr } = await runNode(['--enable-source-maps', file], { killAfter: 25_000 })
       expect({ code, signal, stderr }, stdout).to.deep.equal({ code: 0, signal: null, stderr: '' })
-      if (output !== undefined) expect(stdout.trim()).to.equal(output.trim())
+      if (output !== undefined) expect(stdout.trim()).to.equal(renamed(output, worlds.get(name) as Names).trim())
     })
   }
 
@@ -107,14 +124,33 @@ describe('the documents', () => {
     }
   })
 
-  it('link only to files that exist', () => {
-    for (const document of documents) {
-      for (const [, link] of readFileSync(document, 'utf8').matchAll(/\]\(((?![a-z]+:|#)[^)#]+)/g)) {
-        expect(existsSync(join(document, '..', link as string)), `${document} links to ${link}`).to.equal(true)
+  it('link only to files and headings that exist', () => {
+    const others = ['.', 'examples'].flatMap((directory) => readdirSync(directory).map((file) => join(directory, file)))
+    for (const document of new Set([...documents, ...others.filter((file) => file.endsWith('.md'))])) {
+      for (const [, link = ''] of proseOf(document).matchAll(/\]\(((?![a-z]+:)[^)]+)\)/g)) {
+        const [path, anchor] = link.split('#') as [string, string | undefined]
+        const target = path === '' ? document : join(document, '..', path)
+        expect(existsSync(target), `${document} links to ${link}`).to.equal(true)
+        if (anchor !== undefined) expect(anchorsOf(target), `${document} links to ${link}`).to.include(anchor)
       }
     }
   })
 })
+
+function proseOf(document: string): string {
+  return readFileSync(document, 'utf8').replaceAll(/^```.*?^```$/gms, '')
+}
+
+/** The anchors of a document's headings, as they are made where it is shown. */
+function anchorsOf(document: string): string[] {
+  return [...proseOf(document).matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) => {
+    return heading
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N}\s_-]/gu, '')
+      .trim()
+      .replaceAll(' ', '-')
+  })
+}
 
 function framesOf(text: string): Map<string, string> {
   return new Map([...text.matchAll(/^## (\S+)\n+```ts\n(.*?)^```$/gms)].map(([, name, code]) => [name as string, code as string]))
@@ -135,14 +171,30 @@ function programsOf(document: string, text: string, frames: ReadonlyMap<string, 
   })
 }
 
-/** Puts free ports in place of 80 and 80xx, a directory in place of /run, and this machine in place of others. */
-async function inThisWorld(code: string, directory: string): Promise<string> {
+function examplesOf(source: string, text: string): { name: string; code: string }[] {
+  const exported = readFileSync(join('src', 'index.ts'), 'utf8').matchAll(/^export (?:type )?\{([^}]*)\}/gm)
+  const names = [...exported].flatMap(([, list = '']) => list.split(',').map((name) => name.replace(/^.* as /, '').trim()))
+  return [...text.matchAll(/^ *\* ```ts\n(.*?)^ *\* ```$/gms)].map(({ 1: block = '', index }) => {
+    const code = block.replaceAll(/^ *\* ?/gm, '')
+    const used = names.filter((name) => new RegExp(`\\b${name}\\b`).test(code))
+    const imports = code.startsWith('import ') ? '' : `import { ${used.join(', ')} } from 'it-tcp'\n`
+    return { name: `src-${basename(source, '.ts')}-${text.slice(0, index).split('\n').length}`, code: `${imports}${code}\nexport {}\n` }
+  })
+}
+
+/** Free ports in place of 80 and 80xx, a directory in place of /run, and this machine in place of others. */
+async function namesFor(code: string, directory: string): Promise<Names> {
   mkdirSync(directory)
-  let text = code.replaceAll("'/run/", `'${directory}/`).replaceAll("'example.com'", "'127.0.0.1'")
-  for (const port of new Set(text.match(/\b80(?:\d\d)?\b/g))) {
-    text = text.replaceAll(new RegExp(`\\b${port}\\b`, 'g'), String(await freePort()))
-  }
-  return text
+  const names = new Map([
+    [/(?<=')\/run\/|(?<= )\/run\//g, `${directory}/`],
+    [/(?<=')example\.com(?=')/g, '127.0.0.1']
+  ])
+  for (const port of new Set(code.match(/\b80(?:\d\d)?\b/g))) names.set(new RegExp(`\\b${port}\\b`, 'g'), String(await freePort()))
+  return names
+}
+
+function renamed(text: string, names: Names): string {
+  return [...names].reduce((result, [name, replacement]) => result.replaceAll(name, replacement), text)
 }
 
 let lastPort = 20_000 + (process.pid % 10_000)
