@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import { getEventListeners, once } from 'node:events'
 import type { Socket } from 'node:net'
 import { expect } from 'chai'
@@ -16,7 +15,9 @@ import {
 } from '../src/index.ts'
 import { ByteReader } from '../src/reader.ts'
 import { expectRefusal } from './helpers/bad-input.ts'
+import { type Random, randomFrom, randomPieces, randomText } from './helpers/random.ts'
 import { readToEnd } from './helpers/raw.ts'
+import { MIXED_WAYS, Reading, readBy, sha256 } from './helpers/reading.ts'
 import { rejection } from './helpers/rejection.ts'
 import { useScope } from './helpers/scope.ts'
 import { type Ends, openEnds, TOO_MUCH, TRANSPORTS } from './helpers/transports.ts'
@@ -148,9 +149,8 @@ describe('Reader', () => {
             const random = randomFrom(seed)
             const data = randomText(random, 500_000)
             const sending = sendInPieces(peer, data, random)
-            const { digest, position } = await mixMethods(connection.reader, data, random)
-            expect(position).to.equal(data.byteLength)
-            expect(digest).to.equal(sha256(data))
+            const reading = new Reading(connection.reader, data, random)
+            expect(await readBy(MIXED_WAYS, reading)).to.equal(sha256(data))
             expect(connection.reader.bytesRead).to.equal(data.byteLength)
             await sending
           })
@@ -1135,10 +1135,6 @@ function plain(value: unknown): unknown {
   return value ?? null
 }
 
-function sha256(data: Uint8Array): string {
-  return createHash('sha256').update(data).digest('hex')
-}
-
 function limit(maxLength: number | undefined): { maxLength?: number } {
   return maxLength === undefined ? {} : { maxLength }
 }
@@ -1153,12 +1149,10 @@ async function deliver(peer: Socket, { reader }: Connection, ...pieces: (Uint8Ar
 }
 
 /** Sends data in pieces of random size, then FIN. */
-async function sendInPieces(peer: Socket, data: Uint8Array, random: (below: number) => number): Promise<void> {
-  for (let sent = 0; sent < data.byteLength; ) {
-    const piece = data.subarray(sent, sent + 1 + random(random(10) === 0 ? 100_000 : 300))
+async function sendInPieces(peer: Socket, data: Uint8Array, random: Random): Promise<void> {
+  for (const piece of randomPieces(random, data)) {
     if (!peer.write(piece)) await once(peer, 'drain')
     if (random(5) === 0) await turns(1)
-    sent += piece.byteLength
   }
   peer.end()
 }
@@ -1194,118 +1188,4 @@ async function breakOff(connection: Connection, peer: Socket, last = ''): Promis
 function expectReset(error: unknown, ...codes: string[]): void {
   expect(error).to.be.instanceOf(ConnectionResetError)
   expect(((error as Error).cause as NodeJS.ErrnoException).code).to.be.oneOf(codes)
-}
-
-/** Reads everything by methods chosen at random, and checks each against the data. */
-async function mixMethods(
-  reader: Reader,
-  data: Uint8Array,
-  random: (below: number) => number
-): Promise<{ digest: string; position: number }> {
-  const model = Buffer.from(data.buffer, data.byteOffset, data.byteLength)
-  const hash = createHash('sha256')
-  let position = 0
-  const took = (chunk: Uint8Array | string): void => {
-    const piece = Buffer.from(chunk as string)
-    if (!piece.equals(model.subarray(position, position + piece.byteLength))) expect.fail(`wrong bytes at ${position}`)
-    hash.update(piece)
-    position += piece.byteLength
-  }
-  const tookLine = (line: string): void => {
-    took(line)
-    // What a line is given without.
-    const end = model[position] === 0x0d ? '\r\n' : position < model.byteLength ? '\n' : ''
-    took(end)
-  }
-  const steps: (() => Promise<boolean>)[] = [
-    async () => {
-      const chunk = await reader.read()
-      if (chunk !== null) took(chunk)
-      return chunk !== null
-    },
-    async () => {
-      const length = random(2000)
-      if (length > model.byteLength - position) return position < model.byteLength
-      took((await reader.readExactly(length)) as Uint8Array)
-      return true
-    },
-    async () => {
-      const chunk = await reader.readUntil('ab\n')
-      if (chunk !== null) took(chunk)
-      return chunk !== null
-    },
-    async () => {
-      const length = random(2000)
-      const copy = await reader.peek(length)
-      if (copy === null) return false
-      expect(copy.byteLength).to.equal(Math.min(length, model.byteLength - position))
-      expect(text(copy)).to.equal(model.subarray(position, position + length).toString())
-      return true
-    },
-    async () => {
-      const line = await reader.readLine()
-      if (line !== null) tookLine(line)
-      return line !== null
-    },
-    async () => {
-      let count = random(5)
-      for await (const line of reader.lines()) {
-        tookLine(line)
-        if (count-- === 0) return true
-      }
-      return false
-    },
-    async () => {
-      const buffer = new Uint8Array(1 + random(3000))
-      const length = await reader.readInto(buffer)
-      if (length !== null) took(buffer.subarray(0, length))
-      return length !== null
-    },
-    async () => {
-      let count = random(3)
-      for await (const chunk of reader) {
-        took(chunk)
-        if (count-- === 0) return true
-      }
-      return false
-    },
-    async () => {
-      const controller = new AbortController()
-      const pending = reader.readExactly(100_000_000, { signal: controller.signal })
-      await turns(random(2))
-      controller.abort()
-      const error = await rejection(pending)
-      if (!(error instanceof UnexpectedEndError)) expect(error).to.equal(controller.signal.reason)
-      return true
-    },
-    async () => {
-      const iterator = reader[Symbol.asyncIterator]()
-      const pending = iterator.next()
-      void iterator.return?.()
-      const result = await pending
-      if (result.done !== true) took(result.value)
-      return true
-    }
-  ]
-  while (await (steps[random(steps.length)] as () => Promise<boolean>)());
-  return { digest: hash.digest('hex'), position }
-}
-
-/** Letters, lines of both kinds, and characters of several bytes only where no line can begin or end inside one. */
-function randomText(random: (below: number) => number, length: number): Uint8Array {
-  const data = new Uint8Array(length)
-  for (let i = 0; i < length; i++) data[i] = random(40) === 0 ? 0x0a : 0x61 + random(3)
-  for (let i = 1; i < length; i++) if (data[i] === 0x0a && random(3) === 0) data[i - 1] = 0x0d
-  // A carriage return in front of another line end would be part of its line.
-  for (let i = 1; i < length; i++) if (data[i] === 0x0d && data[i - 1] === 0x0d) data[i - 1] = 0x61
-  return data
-}
-
-/** Whole numbers below a bound, the same for the same seed. */
-function randomFrom(seed: number): (below: number) => number {
-  let state = seed
-  return (below) => {
-    state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0
-    return (state >>> 8) % below
-  }
 }

@@ -9,10 +9,12 @@ import {
   listen,
   onFile,
   onPortChosenByOs,
+  type SocketAddress,
   toFile,
-  toHostAndPort
+  toHostAndPort,
+  type WhereToConnect
 } from '../../src/index.ts'
-import { rawClient, rawServer } from './raw.ts'
+import { rawClient, rawServer, type Target } from './raw.ts'
 import type { Scope } from './scope.ts'
 
 export interface Transport {
@@ -60,6 +62,36 @@ async function dialled(scope: Scope, path: string | undefined, options: Connecti
   const where = path === undefined ? toHostAndPort('127.0.0.1', server.target as number) : toFile(path)
   const connection = await connect(where, options)
   return { connection, peer: await server.accept() }
+}
+
+export interface Pair {
+  readonly client: Connection
+  readonly server: Connection
+}
+
+/** Opens a connection that has this library at both ends, `over` a proxy if there is one. Both are aborted when the test ends. */
+export async function openPair(
+  scope: Scope,
+  isTcp: boolean,
+  options: ConnectionOptions = {},
+  over: (target: Target) => Target | Promise<Target> = (target) => target
+): Promise<Pair> {
+  const where = isTcp ? onPortChosenByOs({ host: '127.0.0.1' }) : onFile(join(scope.tempDir(), 's'))
+  const listening = scope.open(await listen<never, Target>(where as never, options))
+  const accepted = listening.accept()
+  const client = await connect(whereIs(await over(listening.listeningOn)), options)
+  const server = await accepted
+  scope.defer(async () => {
+    client.abort()
+    server.abort()
+    await Promise.all([client.closed, server.closed])
+  })
+  return { client, server }
+}
+
+/** How the library is told of `target`. */
+export function whereIs(target: Target): WhereToConnect<SocketAddress> {
+  return (typeof target === 'string' ? toFile(target) : toHostAndPort('127.0.0.1', target)) as WhereToConnect<SocketAddress>
 }
 
 /** More than the system takes while the peer does not read. */
