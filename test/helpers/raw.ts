@@ -86,8 +86,8 @@ function dial(target: Target): Socket {
   return createConnection({ ...options, ...where }).pause()
 }
 
-// An error that no test waits for is no failure: the peer under test may reset as it likes.
-function closeAtEnd(scope: Scope, socket: Socket): void {
+/** Destroys `socket` when the test ends. An error that no test waits for is no failure: the peer under test may reset as it likes. */
+export function closeAtEnd(scope: Scope, socket: Socket): void {
   socket.on('error', () => {})
   scope.defer(async () => {
     socket.destroy()
