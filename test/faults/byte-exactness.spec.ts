@@ -246,6 +246,31 @@ describe('Truncation: a sender that resets in the middle is an error at the rece
         })
       }
 
+      for (const [name, read] of Object.entries(READERS)) {
+        it(`${name} rejects with ConnectionResetError, also where a write has met the reset before`, async () => {
+          for (const size of [1, SMALL_BUFFER + 1, DEFAULT_BUFFER]) {
+            const { client, server } = await openPair(scope, isTcp, { readerBufferSize: 1 })
+            if (!isTcp) await leaveUnread(client, server)
+            const data = textOf(randomFrom(size), 2 * size)
+            // The first part fills the reader, so that nobody looks behind the second; the write takes the system's only word of the reset.
+            server.writer.write(data.subarray(0, size))
+            await until(() => client.reader.bytesAvailable === size)
+            server.writer.write(data.subarray(size))
+            await server.writer.flushed()
+            server.abort()
+            await until(async () => {
+              if (!client.writer.isClosed) client.writer.write('x')
+              return (await rejection(client.writer.flushed().then(() => Promise.reject()))) !== undefined
+            })
+            const error = await rejection(read(client.reader))
+            expect(error, `${size} bytes`).to.be.instanceOf(ConnectionResetError)
+            expect(client.reader.bytesRead, `${size} bytes`).to.equal(2 * size)
+            await client.closed
+            expect(client.signal.reason).to.equal(error)
+          }
+        })
+      }
+
       it('what arrives before it is a beginning of what was sent, and is given before the error', async () => {
         for (const [how, breakOff] of Object.entries(BREAKS)) {
           for (const readerBufferSize of [1, DEFAULT_BUFFER]) {
