@@ -358,6 +358,31 @@ for (const isTcp of [true, false]) {
         expect(client.signal.aborted).to.equal(true)
       })
 
+      it('and then abort(), at any moment of it, closes the descriptor and tells the other side', async () => {
+        const starts: readonly ((connection: Connection) => Promise<void>)[] = [
+          (connection) => connection.close(),
+          (connection) => connection.writer.close(),
+          (connection) => connection.writer([REQUEST])
+        ]
+        for (const start of starts) {
+          for (let later = 0; later < 6; later++) {
+            const { client, server } = await open()
+            const ended = server.reader.readAll().catch((error: unknown) => error)
+            const started = start(client).catch((error: unknown) => error)
+            if (later > 0) await turns(later - 1)
+            client.abort()
+            await client.closed
+            expect(client.signal.reason).to.be.instanceOf(ConnectionClosedError)
+            const outcome = await started
+            expect(outcome === undefined || outcome instanceof ConnectionClosedError, String(outcome)).to.equal(true)
+            // All and the end, or a part and a reset; over a unix socket a part may be followed by an end.
+            const end = await ended
+            expect(end instanceof ConnectionResetError || end instanceof Uint8Array, String(end)).to.equal(true)
+            await server.close().catch(ignore)
+          }
+        }
+      })
+
       it('of one side and abort() of the other at once settles both', async () => {
         const { client, server, link } = await open()
         link.stall()
@@ -368,6 +393,18 @@ for (const isTcp of [true, false]) {
         await closing
         await server.closed
         expect(server.signal.reason).to.be.instanceOf(ConnectionClosedError)
+      })
+    })
+
+    describe('abort()', () => {
+      it('of both sides at once settles both, whatever waits', async () => {
+        const { client, server } = await open()
+        const waiting = [client, server].flatMap(({ reader, writer }) => [reader.discard(), writer(endlessly())].map(rejection))
+        await turns()
+        client.abort()
+        server.abort()
+        for (const error of await Promise.all(waiting)) expect(error).to.be.instanceOf(ConnectionClosedError)
+        await Promise.all([client.closed, server.closed])
       })
     })
 

@@ -150,10 +150,12 @@ export const WAYS: Readonly<Record<string, Way>> = {
     return chunk !== null
   },
   async 'a loop that is left while it waits, then read()'(reading) {
+    const hasWaited = reading.reader.bytesAvailable === 0
     const iterator = reading.reader[Symbol.asyncIterator]()
     const pending = iterator.next()
     void iterator.return?.()
     const result = await pending
+    if (hasWaited) expect(result.done).to.equal(true)
     if (result.done !== true) reading.took(result.value)
     const chunk = await reading.reader.read()
     if (chunk !== null) reading.took(chunk)
