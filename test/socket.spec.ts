@@ -1,17 +1,15 @@
 import { once } from 'node:events'
-import { createRequire } from 'node:module'
 import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { ByteSocket, createDialSocket, type SocketEvents, type WriteEntry } from '../src/socket.ts'
-import { runNode } from './helpers/programs.ts'
+import { holdsWithPushToo, IS_PUSH } from './helpers/push-seam.ts'
 import { rawServer, readToEnd } from './helpers/raw.ts'
 import { useScope } from './helpers/scope.ts'
 import { openEnds, TOO_MUCH, TRANSPORTS } from './helpers/transports.ts'
 import { turns, until } from './helpers/until.ts'
 
 // Whether Node.js is to give its own buffers, not to fill the shared one: how this file runs the second time.
-const isPush = process.env.IT_TCP_READ === 'push'
 const isPlainNode = process.versions.bun === undefined && process.versions.deno === undefined
 
 /** What a socket told. */
@@ -284,7 +282,7 @@ describe('ByteSocket', () => {
   for (const transport of TRANSPORTS) {
     describe(`of ${transport.name}`, () => {
       const scope = useScope()
-      const usesShared = isPlainNode && !isPush
+      const usesShared = isPlainNode && !IS_PUSH
 
       it(`reads into ${usesShared ? 'the shared buffer, never into one that Node.js makes' : 'buffers that Node.js makes'}`, async () => {
         const { connection, peer } = await openEnds(scope, transport)
@@ -303,25 +301,9 @@ describe('ByteSocket', () => {
   }
 
   // On Bun and Deno, and should Node.js ever take the shared buffer away, this is the way bytes come in.
-  if (!isPush) {
-    const laws: [specs: string[], only: string, atLeast: number][] = [
-      [['socket', 'reader'], '', 700],
-      [['connection'], 'law [145]', 50]
-    ]
-    for (const [specs, only, atLeast] of laws) {
-      it(`holds the laws in ${specs.join(' and ')}.spec.ts with buffers that Node.js makes, too`, async function () {
-        this.timeout(120_000)
-        const mocha = createRequire(import.meta.url).resolve('mocha/bin/mocha.js')
-        const hooks = join(import.meta.dirname, 'helpers', 'root-hooks.js')
-        const files = specs.map((name) => join(import.meta.dirname, `${name}.spec.js`))
-        const args = ['--no-config', '--reporter', 'dot', '--timeout', '10000', '--require', hooks, '--grep', only, ...files]
-        const env = { ...process.env, IT_TCP_READ: 'push' }
-        const { code, signal, stdout, stderr } = await runNode([mocha, ...args], { env, killAfter: 100_000 })
-        expect(code, `${signal ?? ''}\n${stdout}\n${stderr}`).to.equal(0)
-        expect(Number(/(\d+) passing/.exec(stdout)?.[1])).to.be.greaterThan(atLeast)
-      })
-    }
-  }
+  const spec = (name: string): string => join(import.meta.dirname, `${name}.spec.js`)
+  holdsWithPushToo([spec('socket'), spec('reader')], 700)
+  holdsWithPushToo([spec('connection')], 50, 'law [145]')
 })
 
 function listener(): Told {

@@ -1,7 +1,7 @@
 // The other way in which bytes come in: in buffers that Node.js makes, as on Bun and Deno.
 
 import { createRequire } from 'node:module'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { expect } from 'chai'
 import { runNode } from './programs.ts'
 
@@ -11,7 +11,8 @@ export const IS_PUSH = process.env.IT_TCP_READ === 'push'
 /** Tests that at least `atLeast` tests of `files`, those whose title matches `only`, also pass with buffers that Node.js makes. */
 export function holdsWithPushToo(files: readonly string[], atLeast: number, only = ''): void {
   if (IS_PUSH) return
-  it(`holds${only && ` what '${only}' selects`} with buffers that Node.js makes, too`, async function () {
+  const names = files.map((file) => basename(file, '.js')).join(' and ')
+  it(`all that holds in ${names}${only && `, selected by '${only}',`} holds with buffers that Node.js makes, too`, async function () {
     this.timeout(120_000)
     const mocha = createRequire(import.meta.url).resolve('mocha/bin/mocha.js')
     const hooks = join(import.meta.dirname, 'root-hooks.js')
