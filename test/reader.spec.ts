@@ -1274,7 +1274,9 @@ async function mixMethods(
       const pending = reader.readExactly(100_000_000, { signal: controller.signal })
       await turns(random(2))
       controller.abort()
-      const error = await rejection(pending)
+      // At the very end there is nothing to wait for.
+      const error = await pending.catch((error: unknown) => error)
+      if (error === null && position === model.byteLength) return false
       if (!(error instanceof UnexpectedEndError)) expect(error).to.equal(controller.signal.reason)
       return true
     },
