@@ -75,7 +75,7 @@ const DENO: readonly Difference[] = [
   { tests: /a full queue is tried again/, reason: WAITS_ITSELF },
   {
     tests:
-      /while the peer does not answer, and nothing stays open|leaves no timer and no listener on the signal|connect\(\) gives up after 30 s/,
+      /while the peer does not answer, and nothing stays open|leaves no timer and no listener on the signal|connect\(\) gives up after 30 s|the stack of a ConnectTimeoutError/,
     reason: CLOSES_LATE
   },
   { tests: /goes past an address that does not answer and one that refuses/, reason: CLOSES_LATE },
