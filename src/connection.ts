@@ -266,7 +266,7 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
     // The reader goes on to what has arrived; the socket tells when that is all.
     if (this.#state === 'closing') {
       this.#end(error)
-      this.#socket.destroy()
+      this.#socket.reset()
     } else {
       this.#socket.writeFailed(cause)
     }
@@ -290,8 +290,8 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
     this.#writer.finish()
     if (this.#writer.isFailed) {
       this.#writer.forget(this.#useAfterClose())
-      // A write has failed before: there is nothing left to wait for.
-      this.#socket.destroy()
+      // A write has failed before: there is nothing left to wait for, and no peer may take what it got for the whole.
+      this.#socket.reset()
     } else if (this.#state === 'closing' && this.#writer.isFinished && !this.#isLingering) {
       this.#linger()
     }

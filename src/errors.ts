@@ -116,7 +116,8 @@ export function describeSystemError(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   const { code, errno } = error as NodeJS.ErrnoException
   if (code === 'ENOTFOUND') return 'no such host name'
-  const words = typeof errno === 'number' ? getSystemErrorMap().get(errno)?.[1] : undefined
+  // Negative on Node.js; Bun has both kinds.
+  const words = typeof errno === 'number' ? getSystemErrorMap().get(-Math.abs(errno))?.[1] : undefined
   return words ?? error.message
 }
 

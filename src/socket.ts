@@ -285,7 +285,8 @@ export class ByteSocket {
 
   #break(error: Error): void {
     if (this.#isDestroyed) return
-    this.destroy()
+    // On Deno a write to a peer that has ended may fail though the peer still reads: it must not take a part for the whole.
+    this.reset()
     this.#events.broken(error)
   }
 }

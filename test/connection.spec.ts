@@ -22,7 +22,6 @@ import { rejection } from './helpers/rejection.ts'
 import { useScope } from './helpers/scope.ts'
 import { transcript } from './helpers/transcript.ts'
 import { type Ends, openEnds, TOO_MUCH, TRANSPORTS } from './helpers/transports.ts'
-import { refuseUnhandled } from './helpers/unhandled.ts'
 import { turns, until } from './helpers/until.ts'
 
 const BAD_DELAYS: readonly unknown[] = [-1, Number.NaN, Number.NEGATIVE_INFINITY, '1000', null]
@@ -105,8 +104,6 @@ const MISBEHAVIOURS: Record<string, (peer: Socket) => unknown> = {
 }
 
 describe('Connection', () => {
-  refuseUnhandled()
-
   for (const transport of TRANSPORTS) {
     describe(`is ${transport.name}`, () => {
       const scope = useScope()

@@ -99,6 +99,7 @@ describe('describeSystemError', () => {
   for (const [error, expected] of [
     [systemError('ECONNREFUSED'), 'connection refused'],
     [systemError('ENOENT'), 'no such file or directory'],
+    [Object.assign(systemError('EACCES'), { errno: Math.abs(systemError('EACCES').errno as number) }), 'permission denied'],
     [
       Object.assign(new Error('getaddrinfo ENOTFOUND example.invalid'), { code: 'ENOTFOUND', errno: -3008 }),
       /no such host name|unknown node/

@@ -3,12 +3,9 @@ import { expect } from 'chai'
 import { Uint8ArrayList } from 'uint8arraylist'
 import { Pump, type PumpEnd, type PumpTarget } from '../src/pump.ts'
 import type { Chunk } from '../src/writer.ts'
-import { refuseUnhandled } from './helpers/unhandled.ts'
 import { turns } from './helpers/until.ts'
 
 describe('Pump', () => {
-  refuseUnhandled()
-
   describe('pulls and writes', () => {
     it('takes nothing from its source before run()', async () => {
       const { source, lines } = rig()

@@ -18,7 +18,6 @@ import { rejection } from './helpers/rejection.ts'
 import { useScope } from './helpers/scope.ts'
 import { type Transcript, transcript } from './helpers/transcript.ts'
 import { type Ends, openEnds, TOO_MUCH, TRANSPORTS } from './helpers/transports.ts'
-import { refuseUnhandled } from './helpers/unhandled.ts'
 import { turns, until } from './helpers/until.ts'
 
 const KIB = 1024
@@ -45,8 +44,6 @@ const THROWING: Record<string, (error: unknown) => AsyncIterable<Chunk> | Iterab
 }
 
 describe('Writer', () => {
-  refuseUnhandled()
-
   for (const transport of TRANSPORTS) {
     describe(`of ${transport.name}`, () => {
       const scope = useScope()

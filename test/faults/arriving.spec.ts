@@ -48,7 +48,7 @@ const WAITING: readonly Waiting[] = [
 describe('Clients that break off on their way in', () => {
   inEverySetting((setting) => {
     const { isTcp, isKernel } = setting
-    refuseUnhandled()
+    void refuseUnhandled()
 
     it('whoever waits in the queue or has ended in an orderly way is delivered once, in order, whole; whoever reset is not (TCP)', async () => {
       const server = await setting.listen()
@@ -147,7 +147,7 @@ describe('Clients that break off on their way in', () => {
   for (const isTcp of [true, false]) {
     describe(`of a foreign server, over ${isTcp ? 'TCP' : 'a unix socket'}`, () => {
       const scope = useScope()
-      refuseUnhandled()
+      void refuseUnhandled()
 
       const server = (): Promise<RawServer> => rawServer(scope, isTcp ? undefined : join(scope.tempDir(), 's'))
 

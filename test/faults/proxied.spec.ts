@@ -81,7 +81,7 @@ const FAULTS: Readonly<Record<string, Fault>> = {
 for (const isTcp of [true, false]) {
   describe(`Through a proxy, over ${isTcp ? 'TCP' : 'a unix socket'}`, () => {
     const scope = useScope()
-    refuseUnhandled()
+    void refuseUnhandled()
 
     const proxied = async (target: Target, plan: Courses | (() => Courses)): Promise<FaultProxy> => {
       return await faultProxy(scope, target, plan, isTcp ? undefined : join(scope.tempDir(), 'p'))

@@ -1,12 +1,14 @@
-// Hooks around the whole run: something that is still open after the last test would keep the process alive for ever.
+// Hooks around the whole run: no rejection stays unhandled, and nothing keeps the process alive after the last test.
 
 import { once } from 'node:events'
 import { createServer } from 'node:net'
+import { refuseUnhandled, watchUnhandled } from './unhandled.ts'
 
 const GRACE = 5_000
 
 export const mochaHooks = {
   async beforeAll(): Promise<void> {
+    watchUnhandled()
     // The first signal handler and the first listener open descriptors that stay; here, so that no test is blamed for them.
     const nothing = (): void => {}
     process.on('SIGUSR2', nothing).off('SIGUSR2', nothing)
@@ -16,7 +18,9 @@ export const mochaHooks = {
     await once(server, 'close')
   },
 
-  afterAll(): void {
+  afterEach: refuseUnhandled,
+
+  async afterAll(): Promise<void> {
     // Unreferenced: it only fires if something else keeps the process alive.
     setTimeout(() => {
       console.error(`Still active after the last test: ${process.getActiveResourcesInfo().join(', ')}`)
@@ -26,5 +30,6 @@ export const mochaHooks = {
       })
       process.exit()
     }, GRACE).unref()
+    await refuseUnhandled()
   }
 }

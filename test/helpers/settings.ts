@@ -157,9 +157,9 @@ export async function closed(socket: Socket): Promise<void> {
   await new Promise((resolve) => socket.once('close', resolve))
 }
 
-/** Whether `queue()` and `backlog()` can be told here. */
+/** Whether `queue()` and `backlog()` can be told here: Deno does not tell the descriptor of a listening socket. */
 export function canTellQueue(): boolean {
-  return process.platform === 'linux' && isAvailable('ss')
+  return process.platform === 'linux' && process.versions.deno === undefined && isAvailable('ss')
 }
 
 /** How many clients wait in the kernel's queue of `server`, as the kernel tells it. */

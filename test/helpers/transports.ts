@@ -1,7 +1,7 @@
 // Connections to test, each with a foreign peer: over TCP and over a unix socket, dialled and accepted.
 
 import type { Socket } from 'node:net'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import {
   type Connection,
   type ConnectionOptions,
@@ -40,13 +40,19 @@ export interface Ends {
 
 /** Opens a connection, which is aborted when the test ends. */
 export async function openEnds(scope: Scope, transport: Transport, options: ConnectionOptions = {}): Promise<Ends> {
-  const path = transport.isTcp ? undefined : join(scope.tempDir(), 's')
+  const path = transport.isTcp ? undefined : socketPath(scope)
   const ends = transport.isAccepted ? await accepted(scope, path, options) : await dialled(scope, path, options)
   scope.defer(() => {
     ends.connection.abort()
     return ends.connection.closed
   })
   return ends
+}
+
+/** Where a unix socket may be: Windows has named pipes in their place, in a directory of their own. */
+function socketPath(scope: Scope): string {
+  const directory = scope.tempDir()
+  return process.platform === 'win32' ? `\\\\.\\pipe\\${basename(directory)}` : join(directory, 's')
 }
 
 async function accepted(scope: Scope, path: string | undefined, options: ConnectionOptions): Promise<Ends> {

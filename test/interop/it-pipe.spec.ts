@@ -9,12 +9,9 @@ import { rawPair, readToEnd } from '../helpers/raw.ts'
 import { rejection } from '../helpers/rejection.ts'
 import { useScope } from '../helpers/scope.ts'
 import { type Ends, openEnds, TOO_MUCH, TRANSPORTS } from '../helpers/transports.ts'
-import { refuseUnhandled } from '../helpers/unhandled.ts'
 import { turns, until } from '../helpers/until.ts'
 
 describe('it-pipe', () => {
-  refuseUnhandled()
-
   for (const transport of TRANSPORTS) {
     describe(`with ${transport.name}`, () => {
       const scope = useScope()

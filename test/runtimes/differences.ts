@@ -1,0 +1,109 @@
+// What other runtimes do otherwise than Node.js, and the tests that can't hold there. docs/runtimes.md tells it to users.
+
+export interface Difference {
+  /** The full titles of the tests that are left out. One that fits none fails the run, so that the list stays true. */
+  readonly tests: RegExp
+  readonly reason: string
+}
+
+export const runtime = process.versions.bun !== undefined ? 'bun' : process.versions.deno !== undefined ? 'deno' : 'node'
+
+/** Specs of what is not public, or not there. */
+export const NOT_RUN: Readonly<Record<string, string>> = {
+  descriptor: 'tests what makes the kernel gate, which other runtimes do not have',
+  descriptors: 'starts Node.js with a limit of descriptors',
+  examples: 'runs the examples with Node.js',
+  house: 'looks at the sources, not at the runtime',
+  socket: 'tests the seam to the handles of Node.js',
+  timer: 'looks at the handles of Node.js',
+  types: 'runs the compiler'
+}
+
+// The reasons are short enough for a title; docs/runtimes.md has the whole of them.
+const WRITES_LATE = 'tells later than the call that bytes are with the system'
+const NO_COUNT = 'does not tell how much of a write is still to go'
+const NO_BACKLOG = 'listens with a backlog of its own, so that the test can fill no queue'
+const LARGE_CHUNKS = 'reads up to 512 KiB at once'
+const RESET_DISCARDS = 'throws away what had arrived before a reset'
+const NOTICES_FIRST = 'notices a reset that nobody has looked for'
+const WORDS = 'has other codes or words'
+const INSIDES = 'takes other internal steps to write'
+const EXAMINED = 'does not have what the test looks with'
+const NO_EVAL = 'runs no program from the command line as Node.js does'
+const CLOCK = 'needs the clock that the test stops'
+const WORKERS = 'ends worker threads in its own time'
+const WAITS_ITSELF = 'waits by itself for room in a full queue'
+const CLOSES_LATE = 'closes a socket that is being connected only when the attempt has ended'
+const END_IS_FAILURE = 'fails writes to a peer that has ended'
+
+const BUN: readonly Difference[] = [
+  { tests: /while the peer does not answer, and nothing stays open|leaves no timer and no listener on the signal/, reason: NO_BACKLOG },
+  { tests: /connect\(\) gives up after 30 s by default|the stack of a ConnectTimeoutError/, reason: NO_BACKLOG },
+  { tests: /goes past an address that does not answer and one that refuses/, reason: NO_BACKLOG },
+  { tests: /a full queue is tried again/, reason: NO_BACKLOG },
+  { tests: /userland gate\) backlog is that of the kernel|the queue is as long as backlog says/, reason: NO_BACKLOG },
+  { tests: /a localAddress that is not of this machine/, reason: WORDS },
+  { tests: /the path does not exist, is a directory, a plain file, below one/, reason: WORDS },
+  { tests: /bind\(\) without any is a ListenError with the cause EMFILE/, reason: WORDS },
+  { tests: /if nobody watches finished, .* it ends with the error/, reason: WORDS },
+  { tests: /^Connection .* TCP_NODELAY is on/, reason: 'has it on everywhere, so that the test can tell no difference' },
+  { tests: /^Reader .* law 4: .* (holds no more|holds 64 KiB|goes on as soon as|still gives a read)/, reason: LARGE_CHUNKS },
+  { tests: /backpressure a pipeline reads no faster than its end is read/, reason: LARGE_CHUNKS },
+  { tests: /^Reader .* delivers (what a reset finds unread|unread bytes after a write has met the reset)/, reason: RESET_DISCARDS },
+  { tests: /law 3: .* (a reset behind more than the reader has room for|after a FIN only a write notices)/, reason: NOTICES_FIRST },
+  { tests: /law 6: after abort.* abort\(\) (after|while) (writer\.)?close\(\)/, reason: WRITES_LATE },
+  { tests: /abort\(\) after a failed write tells later calls of the abort/, reason: NOTICES_FIRST },
+  {
+    tests: /abort\(\) closes a connection whose peer takes nothing/,
+    reason: 'tells a paused peer, which is what the test has, of no reset'
+  },
+  { tests: /child processes inherit nothing the port can be bound again/, reason: 'frees a port only some time after close' },
+  { tests: /^Writer .* (bytesWritten and bytesPending together|bytesPending goes down|bytesWritten never goes back)/, reason: NO_COUNT },
+  {
+    tests: /^Writer .* law 6: .* (keeps a (peer|connection)|aborts with BufferAgeLimitError a connection whose peer never reads)/,
+    reason: NO_COUNT
+  },
+  { tests: /^Writer .* law 2: .* (write\(\) (lets|counts|hands the first write of every)|gathers)/, reason: INSIDES }
+]
+
+const DENO: readonly Difference[] = [
+  { tests: /turns TCP_NODELAY on|sets TCP keep-alive to|TCP_NODELAY is on/, reason: EXAMINED },
+  { tests: /signal is aborted when the descriptor is gone, and not before/, reason: EXAMINED },
+  { tests: /fd is the listening descriptor|listeningOn, address and listeningSocket tell where/, reason: EXAMINED },
+  { tests: /the queue is as long as backlog says/, reason: EXAMINED },
+  { tests: /the path does not exist, is a directory, a plain file, below one|of servers that start at once/, reason: NO_EVAL },
+  { tests: /a full queue is tried again/, reason: WAITS_ITSELF },
+  {
+    tests:
+      /while the peer does not answer, and nothing stays open|leaves no timer and no listener on the signal|connect\(\) gives up after 30 s|the stack of a ConnectTimeoutError/,
+    reason: CLOSES_LATE
+  },
+  { tests: /goes past an address that does not answer and one that refuses/, reason: CLOSES_LATE },
+  { tests: /a numeric IPv6 host may have a zone/, reason: 'knows no zones of addresses' },
+  { tests: /a localAddress that is not of this machine/, reason: WORDS },
+  { tests: /close\(\) with forceAfter 0 aborts at once what is not handed over/, reason: WRITES_LATE },
+  { tests: /nothing leaks to a child process: while one lives/, reason: 'frees a port only some time after close' },
+  { tests: /with ipv6Only leaves IPv4 alone/, reason: 'overlooks ipv6Only' },
+  { tests: /a host that is not ours|bind\(\) without any is a ListenError with the cause EMFILE/, reason: WORDS },
+  { tests: /^Connection is an accepted TCP connection law 2: .* leaving an await using scope closes/, reason: END_IS_FAILURE },
+  { tests: /keeps the process alive also while the gate is shut|does not keep the process alive/, reason: NO_EVAL },
+  { tests: /after 30 s the connections that are open are aborted, not before|beyond what a timer can hold is honoured/, reason: CLOCK },
+  { tests: /a worker thread that is terminated|the worker thread of a server/, reason: WORKERS },
+  { tests: /forceAfter (beyond what a timer can hold does not|Infinity waits for a peer)/, reason: END_IS_FAILURE },
+  { tests: /is not released before the FIN is read, behind more/, reason: RESET_DISCARDS },
+  { tests: /delivers bytes and a reset that arrive together/, reason: RESET_DISCARDS },
+  { tests: /close\(\) with forceAfter keeps what is handed over/, reason: WRITES_LATE },
+  { tests: /law 6: after abort.* abort\(\) (after|while) (writer\.)?close\(\)/, reason: WRITES_LATE },
+  {
+    tests: /^Writer .* law 2: .* write\(\) (hands|lets|counts)|flushed\(\) resolves for a write of a turn that is not over/,
+    reason: WRITES_LATE
+  },
+  { tests: /backpressure a pipeline reads no faster than its end is read/, reason: NO_COUNT },
+  { tests: /^Writer .* (bytesWritten and bytesPending together|bytesPending goes down|bytesWritten never goes back)/, reason: NO_COUNT },
+  {
+    tests: /^Writer .* law 6: .* (keeps a (peer|connection)|aborts with BufferAgeLimitError a connection whose peer never reads)/,
+    reason: NO_COUNT
+  }
+]
+
+export const differences: readonly Difference[] = { bun: BUN, deno: DENO, node: [] }[runtime]
