@@ -9,7 +9,6 @@ import { rejection } from '../helpers/rejection.ts'
 import { useScope } from '../helpers/scope.ts'
 import { closed, inEverySetting } from '../helpers/settings.ts'
 import { whereIs } from '../helpers/transports.ts'
-import { refuseUnhandled } from '../helpers/unhandled.ts'
 import { turns } from '../helpers/until.ts'
 
 const CLIENTS = 40
@@ -48,7 +47,6 @@ const WAITING: readonly Waiting[] = [
 describe('Clients that break off on their way in', () => {
   inEverySetting((setting) => {
     const { isTcp, isKernel } = setting
-    void refuseUnhandled()
 
     it('whoever waits in the queue or has ended in an orderly way is delivered once, in order, whole; whoever reset is not (TCP)', async () => {
       const server = await setting.listen()
@@ -147,7 +145,6 @@ describe('Clients that break off on their way in', () => {
   for (const isTcp of [true, false]) {
     describe(`of a foreign server, over ${isTcp ? 'TCP' : 'a unix socket'}`, () => {
       const scope = useScope()
-      void refuseUnhandled()
 
       const server = (): Promise<RawServer> => rawServer(scope, isTcp ? undefined : join(scope.tempDir(), 's'))
 

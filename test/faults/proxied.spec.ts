@@ -22,7 +22,6 @@ import { MIXED_WAYS, Reading, readBy, sha256 } from '../helpers/reading.ts'
 import { rejection } from '../helpers/rejection.ts'
 import { useScope } from '../helpers/scope.ts'
 import { openPair, type Pair, TOO_MUCH, whereIs } from '../helpers/transports.ts'
-import { refuseUnhandled } from '../helpers/unhandled.ts'
 import { turns, until } from '../helpers/until.ts'
 
 const REQUEST = randomText(randomFrom(1), 100_000)
@@ -81,7 +80,6 @@ const FAULTS: Readonly<Record<string, Fault>> = {
 for (const isTcp of [true, false]) {
   describe(`Through a proxy, over ${isTcp ? 'TCP' : 'a unix socket'}`, () => {
     const scope = useScope()
-    void refuseUnhandled()
 
     const proxied = async (target: Target, plan: Courses | (() => Courses)): Promise<FaultProxy> => {
       return await faultProxy(scope, target, plan, isTcp ? undefined : join(scope.tempDir(), 'p'))
