@@ -30,6 +30,12 @@ export function load(app) {
     const [, heading] = /^\s*# (.+)\n/.exec(document.content.map(({ text }) => text).join('')) ?? []
     if (heading === undefined) throw new Error(`${file} does not start with a heading`)
     document.name = heading.replaceAll('`', '')
+    // The list of a page's headings leaves out what is code in them.
+    let line = ''
+    for (const part of document.content) {
+      if (part.kind === 'code' && /^#+ /.test(line)) Object.assign(part, { kind: 'text', text: part.text.replaceAll('`', '') })
+      line = `${line}${part.text}`.split('\n').at(-1) ?? ''
+    }
     document.frontmatter.category = ABOUT_THE_PROJECT.includes(basename(file)) ? 'Project' : 'Guides'
   })
 
