@@ -1,11 +1,14 @@
 // Waiting that an AbortSignal can end, with the listener always taken off again.
 
+import { defaultMaxListeners, getMaxListeners, setMaxListeners } from 'node:events'
+
 /**
  * Calls `onAbort` when `signal` aborts, and returns the function that takes the listener off. With a signal that is
  * aborted already, call `signal.throwIfAborted()` first: this does not look.
  */
 export function onceAborted(signal: AbortSignal | undefined, onAbort: (reason: unknown) => void): () => void {
   if (signal === undefined) return nothing
+  allowManyListeners(signal)
   const listener = (): void => onAbort(signal.reason)
   signal.addEventListener('abort', listener, { once: true })
   return () => signal.removeEventListener('abort', listener)
@@ -22,6 +25,26 @@ export function raceSignal<T>(promise: Promise<T>, signal: AbortSignal | undefin
     const unhook = onceAborted(signal, reject)
     promise.then(resolve, reject).finally(unhook)
   })
+}
+
+// One signal may stop any number of reads and connects. Node.js 20 takes the eleventh for a leak and prints a warning; from 22 on it does
+// not (https://github.com/nodejs/node/pull/55816). A limit that the caller has set is the caller's.
+const warnsOfMany = listenerLimit(new AbortController().signal) !== 0
+const seen = new WeakSet<AbortSignal>()
+
+function allowManyListeners(signal: AbortSignal): void {
+  if (!warnsOfMany || seen.has(signal)) return
+  seen.add(signal)
+  if (listenerLimit(signal) === defaultMaxListeners) setMaxListeners(0, signal)
+}
+
+function listenerLimit(signal: AbortSignal): number {
+  try {
+    return getMaxListeners(signal)
+  } catch {
+    // Node.js 20 does not tell of a limit of 0.
+    return 0
+  }
 }
 
 function nothing(): void {}

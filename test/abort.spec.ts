@@ -1,4 +1,4 @@
-import { getEventListeners } from 'node:events'
+import { getEventListeners, getMaxListeners, setMaxListeners } from 'node:events'
 import { expect } from 'chai'
 import { onceAborted, raceSignal } from '../src/abort.ts'
 import { Deferred } from '../src/deferred.ts'
@@ -26,6 +26,26 @@ describe('onceAborted', () => {
     unhook()
     expect(listeners(controller.signal)).to.equal(0)
     controller.abort()
+  })
+
+  it('any number of listeners on one signal is no leak to warn of (nodejs/node#55816)', async () => {
+    const warnings: Error[] = []
+    const onWarning = (warning: Error): void => void warnings.push(warning)
+    process.on('warning', onWarning)
+    const { signal } = new AbortController()
+    const unhooks = Array.from({ length: 100 }, () => onceAborted(signal, () => expect.fail('called')))
+    await turns()
+    process.off('warning', onWarning)
+    expect(warnings).to.deep.equal([])
+    for (const unhook of unhooks) unhook()
+    expect(listeners(signal)).to.equal(0)
+  })
+
+  it('leaves a limit of listeners alone that the caller has set', () => {
+    const { signal } = new AbortController()
+    setMaxListeners(3, signal)
+    onceAborted(signal, () => {})()
+    expect(getMaxListeners(signal)).to.equal(3)
   })
 
   it('takes no signal at all', () => {
