@@ -60,6 +60,7 @@ export class Lab {
   readonly load: Load
   readonly #figures: [string, string][] = []
   readonly #faults: string[] = []
+  readonly #errors: Record<string, number> = {}
   readonly #closers: (() => unknown)[] = []
   readonly #directory = mkdtempSync(join(tmpdir(), 'it-tcp-'))
   readonly #start = performance.now()
@@ -174,6 +175,22 @@ export class Lab {
   checkServed({ outcomes, wrong }: Outcomes, count: number, who: string): void {
     const { served = 0 } = outcomes
     this.check(served === count, `${served} of ${count} ${who} were served: ${JSON.stringify(outcomes)} ${wrong.join('; ')}`)
+  }
+
+  /** Counts an error, for `onHandlerError`. To keep it would keep its connection in memory. */
+  readonly note = (_: unknown, error: unknown): void => {
+    const { name } = error as Error
+    this.#errors[name] = (this.#errors[name] ?? 0) + 1
+  }
+
+  /** How many errors were noted. */
+  get noted(): number {
+    return Object.values(this.#errors).reduce((sum, count) => sum + count, 0)
+  }
+
+  /** Checks that only errors of this name were noted, and how many. */
+  checkErrors(name: string, count: number): void {
+    this.check(this.#errors[name] === count && this.noted === count, `errors: ${JSON.stringify(this.#errors)}`)
   }
 
   /** How much more memory than at the start was resident, or is now. */

@@ -1,16 +1,13 @@
 // node run.js [NAME …] [--reduced] [--kind tcp|unix] [--gate kernel|userland] [--write-docs]: runs scenarios at full scale, and prints what was measured.
 
 import { execFileSync } from 'node:child_process'
-import { readFileSync, writeFileSync } from 'node:fs'
-import { cpus, release, totalmem } from 'node:os'
 import { parseArgs } from 'node:util'
+import { writeSection } from './docs.ts'
 import type { Kind, Report } from './lab.ts'
 import { inMiB } from './meter.ts'
 import { runScenario } from './runner.ts'
 import { scenarios } from './scenarios.ts'
 
-const DOCS = new URL('../../../docs/reliability.md', import.meta.url)
-const MARKS = ['<!-- load -->', '<!-- /load -->'] as const
 /** Ten thousand connections, and some more. */
 const NEEDED_DESCRIPTORS = 12_000
 
@@ -29,6 +26,11 @@ if (unknown.length > 0) {
   process.exit(2)
 }
 
+if (values['write-docs'] && (positionals.length > 0 || values.reduced || values.kind !== undefined || values.gate !== undefined)) {
+  console.error('Only a run of everything is worth writing down: give --write-docs alone')
+  process.exit(2)
+}
+
 const limit = process.platform === 'win32' ? NEEDED_DESCRIPTORS : Number(execFileSync('sh', ['-c', 'ulimit -n'], { encoding: 'utf8' }))
 if (limit < NEEDED_DESCRIPTORS) console.error(`Only ${limit} descriptors are allowed: run \`ulimit -n ${NEEDED_DESCRIPTORS}\` first`)
 
@@ -43,7 +45,10 @@ for (const [name, scenario] of Object.entries(scenarios)) {
   }
 }
 console.log(faults === 0 ? '\nEvery promise was kept.' : `\n${faults} promises were broken.`)
-if (values['write-docs']) writeDocs()
+if (values['write-docs']) {
+  const table = ['| scenario | over | resident before, at most, after | figures |', '| --- | --- | --- | --- |', ...rows].join('\n')
+  writeSection('load', `${table}\n\nPromises broken: ${faults}.`)
+}
 process.exitCode = faults === 0 ? 0 : 1
 
 async function run(name: string, kind: Kind): Promise<void> {
@@ -63,16 +68,4 @@ async function run(name: string, kind: Kind): Promise<void> {
   for (const fault of report.faults) console.log(`    BROKEN: ${fault}`)
   faults += report.faults.length
   rows.push(`| ${name} | ${kind} | ${resident ?? ''} | ${figures.map(([figure, value]) => `${figure}: ${value}`).join('; ')} |`)
-}
-
-function writeDocs(): void {
-  const text = readFileSync(DOCS, 'utf8')
-  const [before, rest] = text.split(MARKS[0]) as [string, string]
-  const [, after] = rest.split(MARKS[1])
-  const [cpu] = cpus()
-  const machine = `${cpu?.model.trim()}, ${cpus().length} cores, ${Math.round(totalmem() / 2 ** 30)} GiB, ${process.platform} ${release()}`
-  const table = ['| scenario | over | resident before, at most, after | figures |', '| --- | --- | --- | --- |', ...rows].join('\n')
-  const when = new Date().toISOString().slice(0, 10)
-  const written = `${table}\n\n${machine}. Node.js ${process.versions.node}; ${when}. Promises broken: ${faults}.`
-  writeFileSync(DOCS, `${before}${MARKS[0]}\n\n${written}\n\n${MARKS[1]}${after}`)
 }

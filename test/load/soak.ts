@@ -1,7 +1,8 @@
-// node soak.js [--minutes N]: everything at once for a while: two servers that live through it all, and every scenario in turn. Ends with 0
+// node soak.js [--minutes N] [--write-docs]: everything at once for a while: two servers that live through it all, and every scenario in turn. Ends with 0
 // only if nothing was lost.
 
 import { parseArgs } from 'node:util'
+import { writeSection } from './docs.ts'
 import type { Kind, Scenario } from './lab.ts'
 import { inMiB } from './meter.ts'
 import { Mixture, type Tally } from './mixture.ts'
@@ -10,7 +11,7 @@ import { scenarios } from './scenarios.ts'
 
 const STATUS_EVERY = 1_000
 
-const { values } = parseArgs({ options: { minutes: { type: 'string', default: '3' } } })
+const { values } = parseArgs({ options: { minutes: { type: 'string', default: '3' }, 'write-docs': { type: 'boolean', default: false } } })
 const minutes = Number(values.minutes)
 if (!(minutes > 0)) {
   console.error(`Cannot soak as '--minutes' must be a positive number: received ${values.minutes}`)
@@ -70,10 +71,13 @@ function showStatus(): void {
 function summarize(): void {
   if (isTerminal) process.stdout.write('\r\x1b[K')
   const total = mixtures.map((mixture) => mixture.tally).reduce(sum)
-  console.log(`${minutes} minutes: ${total.clients.toLocaleString('en')} clients, ${(total.bytes / 1e9).toFixed(2)} GB, ${turns} scenarios`)
-  for (const mixture of mixtures) console.log(`  ${mixture.name}: ${mixture.summary}`)
-  for (const fault of faults) console.log(`  LOST: ${fault}`)
-  console.log(faults.length === 0 ? 'Nothing was lost.' : `${faults.length} faults.`)
+  const verdict = faults.length === 0 ? 'Nothing was lost.' : `${faults.length} faults.`
+  const lines = [
+    `${minutes} minutes: ${total.clients.toLocaleString('en')} clients, ${(total.bytes / 1e9).toFixed(2)} GB, ${turns} scenarios. ${verdict}`,
+    ...mixtures.map((mixture) => `- ${mixture.name}: ${mixture.summary}`)
+  ]
+  console.log([...lines, ...faults.map((fault) => `LOST: ${fault}`)].join('\n'))
+  if (values['write-docs']) writeSection('soak', `${lines[0]}\n\n${lines.slice(1).join('\n')}`)
 }
 
 function sum(one: Tally, other: Tally): Tally {

@@ -15,7 +15,7 @@ const LONGEST_LIFE = 150
 
 export const crash: Scenario = {
   promise: 'After kill -9 during load the successor listens on the same port or path at once, every time; no answer is cut short unseen.',
-  full: { clients: 50, milliseconds: 100 },
+  full: { clients: 50, milliseconds: 50 },
   reduced: { clients: 20, milliseconds: 5 },
   async run(lab) {
     const { clients, milliseconds: rounds = 0 } = lab.load

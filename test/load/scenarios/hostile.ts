@@ -1,7 +1,7 @@
 // Peers that want to use up memory, descriptors or time.
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { BufferAgeLimitError, type Connection, DelimiterNotFoundError } from '../../../src/index.ts'
+import type { Connection } from '../../../src/index.ts'
 import type { Lab, Scenario } from '../lab.ts'
 import { inMiB } from '../meter.ts'
 import { answering, fresh, newLedger } from '../protocol.ts'
@@ -51,8 +51,7 @@ export const deaf: Scenario = {
   async run(lab) {
     const { clients, bytes = 0, milliseconds = 0 } = lab.load
     let pulled = 0
-    const errors: unknown[] = []
-    const options = { bufferAgeLimit: milliseconds, onHandlerError: (_: unknown, error: unknown) => void errors.push(error) }
+    const options = { bufferAgeLimit: milliseconds, onHandlerError: lab.note }
     const server = await lab.serve(
       options,
       pouring(bytes, (length) => (pulled += length))
@@ -61,7 +60,7 @@ export const deaf: Scenario = {
     await lab.begin()
     await crowd.hold('deaf', { target: lab.target(server), count: clients, bytes })
     await lab.until(() => server.numConnections === 0, 'all are cut off', 10 * milliseconds + 20_000)
-    lab.check(errors.length === clients && errors.every((error) => error instanceof BufferAgeLimitError), `errors: ${errors}`)
+    lab.checkErrors('BufferAgeLimitError', clients)
     lab.figure('written to each of them', `${(bytes / 1e9).toFixed(0)} GB`)
     lab.figure('taken from each source before it was cut off', inMiB(pulled / clients))
     lab.check(lab.grown < clients * MIB + STEP, `${lab.grown} bytes for ${clients} connections`)
@@ -108,11 +107,9 @@ export const endlessLine: Scenario = {
   reduced: { clients: 4 },
   async run(lab) {
     const { clients } = lab.load
-    const errors: unknown[] = []
     let most = 0
     const answer = answering(newLedger())
-    const onHandlerError = (_: unknown, error: unknown): void => void errors.push(error)
-    const server = await lab.serve({ onHandlerError }, async (connection) => {
+    const server = await lab.serve({ onHandlerError: lab.note }, async (connection) => {
       try {
         await answer(connection)
       } finally {
@@ -124,13 +121,10 @@ export const endlessLine: Scenario = {
     await lab.besides(polite, server, async () => {
       const start = performance.now()
       await crowd.hold('endless-line', { target: lab.target(server), count: clients })
-      await lab.until(() => errors.length === clients && server.numConnections <= 1, 'all are closed', 60_000)
+      await lab.until(() => lab.noted === clients && server.numConnections <= 1, 'all are closed', 60_000)
       lab.figure('all were closed after', `${((performance.now() - start) / 1000).toFixed(1)} s`)
     })
-    lab.check(
-      errors.every((error) => error instanceof DelimiterNotFoundError),
-      `errors: ${errors}`
-    )
+    lab.checkErrors('DelimiterNotFoundError', clients)
     lab.figure('held of the longest line', `${(most / 1024).toFixed(0)} KiB`)
     lab.check(most <= 2 * 65_536, `${most} bytes of a line were held`)
     lab.check(lab.grown < clients * PER_CONNECTION * 4 + STEP, `${lab.grown} bytes for ${clients} connections`)

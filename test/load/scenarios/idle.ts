@@ -1,7 +1,6 @@
 // Limits on time, with many connections.
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { BufferAgeLimitError, IdleTimeoutError } from '../../../src/index.ts'
 import type { Scenario } from '../lab.ts'
 import { answering, fresh, newLedger } from '../protocol.ts'
 
@@ -11,8 +10,7 @@ export const idle: Scenario = {
   reduced: { clients: 200, milliseconds: 1_500 },
   async run(lab) {
     const { clients, milliseconds = 0 } = lab.load
-    const errors: unknown[] = []
-    const options = { idleTimeout: milliseconds, onHandlerError: (_: unknown, error: unknown) => void errors.push(error) }
+    const options = { idleTimeout: milliseconds, onHandlerError: lab.note }
     const server = await lab.serve(options, answering(newLedger()))
     const [trickling, silent, polite] = await Promise.all([lab.crowd(), lab.crowd(), lab.crowd()])
     const timers = countTimers()
@@ -23,10 +21,7 @@ export const idle: Scenario = {
     const start = performance.now()
     await lab.until(() => server.numConnections === clients / 2, 'the silent ones are cut', 10 * milliseconds)
     lab.figure('the last silent one was cut after', `${((performance.now() - start) / 1000).toFixed(1)} s`)
-    lab.check(
-      errors.length === clients / 2 && errors.every((error) => error instanceof IdleTimeoutError),
-      `errors: ${errors.slice(0, 5)} and so on`
-    )
+    lab.checkErrors('IdleTimeoutError', clients / 2)
     const [cpu, begin] = [process.cpuUsage(), performance.now()]
     await sleep(milliseconds)
     const { user, system } = process.cpuUsage(cpu)
@@ -72,9 +67,8 @@ export const slowReaders: Scenario = {
   reduced: { clients: 4, bytes: 12_000_000, milliseconds: 1_000 },
   async run(lab) {
     const { clients, bytes = 0, milliseconds = 0 } = lab.load
-    const errors: unknown[] = []
     const answer = answering(newLedger())
-    const options = { bufferAgeLimit: milliseconds, onHandlerError: (_: unknown, error: unknown) => void errors.push(error) }
+    const options = { bufferAgeLimit: milliseconds, onHandlerError: lab.note }
     const server = await lab.serve(options, answer)
     const [slow, deaf] = await Promise.all([lab.crowd(), lab.crowd()])
     await lab.begin()
@@ -86,8 +80,8 @@ export const slowReaders: Scenario = {
     lab.figure('slow readers that got all', outcome.outcomes.served ?? 0)
     lab.figure('it took them', `${((performance.now() - start) / 1000).toFixed(1)} s, ${milliseconds / 1000} s without progress allowed`)
     await lab.until(() => server.numConnections === 0, 'all have gone')
-    lab.figure('cut, since they read nothing', errors.length)
-    lab.check(errors.length === clients && errors.every((error) => error instanceof BufferAgeLimitError), `errors: ${errors}`)
+    lab.figure('cut, since they read nothing', lab.noted)
+    lab.checkErrors('BufferAgeLimitError', clients)
     await deaf.release()
     await lab.end()
   }
