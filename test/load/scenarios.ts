@@ -2,7 +2,7 @@
 
 import type { Scenario } from './lab.ts'
 import { crash } from './scenarios/crash.ts'
-import { deaf, endlessLine, greedy, halfClose, neverCloses, overload, resets, silent, trickle } from './scenarios/hostile.ts'
+import { deaf, endlessLine, greedy, halfClose, neverCloses, overload, resets, silent, trickle, unread } from './scenarios/hostile.ts'
 import { granularity, idle, silentGate, slowReaders } from './scenarios/idle.ts'
 import { accepted, dialled, servers } from './scenarios/leaks.ts'
 
@@ -11,6 +11,7 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
   trickle,
   deaf,
   greedy,
+  unread,
   'endless-line': endlessLine,
   resets,
   'half-close': halfClose,

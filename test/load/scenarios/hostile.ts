@@ -11,6 +11,9 @@ const MIB = 1024 * 1024
 const PER_CONNECTION = 40 * 1024
 /** The heap and malloc grow in steps. */
 const STEP = 64 * MIB
+const LOOK_EVERY = 50
+/** `readerBufferSize`, and a chunk, which has 128 KiB at most. */
+const MOST_UNREAD = 65_536 + 131_072
 
 /** Clients that connect and send nothing, or a byte a second. */
 function idling(stay: 'silent' | 'trickle', promise: string): Scenario {
@@ -101,6 +104,35 @@ export const greedy: Scenario = {
   }
 }
 
+export const unread: Scenario = {
+  promise: 'Of what a peer sends while nobody reads, 64 KiB and a chunk are held; then the peer feels it.',
+  full: { clients: 1_000, milliseconds: 3_000 },
+  reduced: { clients: 50, milliseconds: 200 },
+  async run(lab) {
+    const { clients, milliseconds = 0 } = lab.load
+    let most = 0
+    const server = await lab.serve({}, async ({ reader, signal }) => {
+      const look = setInterval(() => {
+        most = Math.max(most, reader.bytesAvailable)
+      }, LOOK_EVERY)
+      await new Promise((resolve) => signal.addEventListener('abort', resolve))
+      clearInterval(look)
+    })
+    const crowd = await lab.crowd()
+    await lab.begin()
+    await crowd.hold('endless-line', { target: lab.target(server), count: clients })
+    await lab.until(() => most > 0, 'bytes arrive')
+    await sleep(milliseconds)
+    lab.figure('held for each connection at most', `${(most / 1024).toFixed(0)} KiB`)
+    lab.check(most <= MOST_UNREAD, `${most} bytes are held for a connection`)
+    lab.check(lab.grown < clients * (2 * MOST_UNREAD + PER_CONNECTION) + STEP, `${lab.grown} bytes for ${clients} connections`)
+    // Whoever does not read does not see its peer leave.
+    await server.close({ closeExistingConnections: true })
+    await crowd.release()
+    await lab.end()
+  }
+}
+
 export const endlessLine: Scenario = {
   promise: 'A line that never ends is given up after 64 KiB; what its sender may go on sending is thrown away, for 2 s at most.',
   full: { clients: 200 },
@@ -126,8 +158,8 @@ export const endlessLine: Scenario = {
     })
     lab.checkErrors('DelimiterNotFoundError', clients)
     lab.figure('held of the longest line', `${(most / 1024).toFixed(0)} KiB`)
-    lab.check(most <= 2 * 65_536, `${most} bytes of a line were held`)
-    lab.check(lab.grown < clients * PER_CONNECTION * 4 + STEP, `${lab.grown} bytes for ${clients} connections`)
+    lab.check(most <= MOST_UNREAD, `${most} bytes of a line were held`)
+    lab.check(lab.grown < clients * (2 * MOST_UNREAD + PER_CONNECTION) + STEP, `${lab.grown} bytes for ${clients} connections`)
     await crowd.release()
     await lab.end()
   }
