@@ -61,7 +61,8 @@ export async function check({ runs, seed, path, shrinkFor = SHRINK_FOR, onProgra
         failedAt ??= performance.now()
         throw error
       }
-      onProgram?.(++count)
+      count++
+      onProgram?.(count)
     })
     const details = await fc.check(property, { numRuns: runs, seed, ...(path !== undefined && { path }) })
     return { count, failure: details.failed ? report(details) : undefined }

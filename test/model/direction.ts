@@ -2,8 +2,11 @@
 
 import { violated } from './violation.ts'
 
-/** Linux hands over what arrived before a reset, and on one machine that is all that fits the windows. */
-const SURELY_DELIVERED = process.platform === 'linux' ? 16_384 : 0
+/**
+ * Linux hands over what arrived before a reset, and on one machine that is all that fits the windows of the receiver, in bytes, and of
+ * congestion control, in packets.
+ */
+const SURELY_DELIVERED = process.platform === 'linux' ? { bytes: 16_384, packets: 8 } : { bytes: 0, packets: 0 }
 
 /** Below the 2 s for which a closed connection waits for the peer's FIN: after that a reset is in order. */
 const LINGER = 1_500
@@ -25,6 +28,8 @@ export class Direction {
   #closedAt = Number.POSITIVE_INFINITY
   #bytes = Buffer.allocUnsafe(1024)
   #length = 0
+  // At most: several writes may go as one.
+  #packets = 0
 
   constructor(salt: number, isTcp: boolean) {
     this.#salt = salt
@@ -34,6 +39,12 @@ export class Direction {
   /** Bytes sent so far. */
   get length(): number {
     return this.#length
+  }
+
+  /** How far the sender is, in a few words. */
+  get state(): string {
+    const cut = this.#cut === 'no' ? '' : `, cut off (${this.#cut}) with ${this.handedOver} bytes handed over`
+    return `${this.isFinished ? '' : 'not '}finished${cut}`
   }
 
   get cut(): Cut {
@@ -56,6 +67,7 @@ export class Direction {
     }
     this.#bytes.set(bytes, this.#length)
     this.#length = length
+    this.#packets++
   }
 
   /** Notes that the last `count` bytes were not accepted after all. */
@@ -97,7 +109,8 @@ export class Direction {
   /** Whether the receiver may be told of a reset, after `received` bytes. */
   mayBreak(received: number): boolean {
     if (this.#cut === 'no') return performance.now() - this.#closedAt > LINGER
-    return received >= this.handedOver || (this.isTcp && this.handedOver > SURELY_DELIVERED)
+    const { bytes, packets } = SURELY_DELIVERED
+    return received >= this.handedOver || (this.isTcp && (this.handedOver > bytes || this.#packets > packets))
   }
 }
 

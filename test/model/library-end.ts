@@ -203,7 +203,7 @@ export class LibraryEnd {
       const { bytesRead } = this.connection.reader
       law(
         this.incoming.mayBreak(bytesRead),
-        `was told of a reset after ${bytesRead} of ${this.incoming.length} bytes, ${this.incoming.handedOver} of them surely sent`,
+        `was told of a reset after ${bytesRead} of ${this.incoming.length} bytes, ${this.incoming.state}`,
         error
       )
       if (request.kind === 'discard') this.#position = bytesRead - this.connection.reader.bytesAvailable
@@ -225,7 +225,7 @@ export class LibraryEnd {
         const end = position + taken
         law(
           this.incoming.mayEnd(end),
-          () => `was told of an end after ${end} of ${this.incoming.length} bytes, ${this.incoming.isFinished ? '' : 'not '}finished`
+          () => `was told of an end after ${end} of ${this.incoming.length} bytes, ${this.incoming.state}`
         )
         this.#told = 'end'
       }
@@ -284,7 +284,7 @@ export class LibraryEnd {
     this.#hasEnded = true
     const { bytesRead } = this.connection.reader
     const isOver = this.incoming.mayEnd(bytesRead) || this.incoming.mayBreak(bytesRead)
-    law(isOver || this.#own !== 'open', `ended after ${bytesRead} of ${this.incoming.length} bytes`)
+    law(isOver || this.#own !== 'open', `ended after ${bytesRead} of ${this.incoming.length} bytes, ${this.incoming.state}`)
   }
 
   // Writing -----------------------------------------------------------------------------------------------------------

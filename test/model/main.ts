@@ -1,9 +1,9 @@
-// The model test by hand: `npm run model -- --runs 50000 --seed 1`, and with `--path` one failing program again, `--repeat` times where it
-// does not always fail; `--shrink-for` says for how many seconds a smaller program is looked for.
+// The model test by hand: `npm run model -- --runs 50000 --seed 1`, and with `--path` one failing program again.
 
 import { parseArgs } from 'node:util'
 import { check } from './check.ts'
 
+// `repeat`: for a program that does not always fail. `shrink-for`: seconds for which a smaller one is looked for.
 const { values } = parseArgs({
   options: {
     runs: { type: 'string', default: '50000' },
