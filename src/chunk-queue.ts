@@ -20,6 +20,8 @@ export class ChunkQueue {
   // The next lines of the first chunk, from `#line` on; empty if none has been split.
   #lines: string[] = []
   #line = 0
+  // Whether their characters are as many as their bytes.
+  #isAscii = true
   // How many bytes are split at once: more, the longer nothing but lines is read.
   #splitSize = MIN_SPLIT
 
@@ -62,19 +64,34 @@ export class ChunkQueue {
   }
 
   /**
-   * The next line, without its end, if that can be had cheaply: the first chunk is split many lines at a time where it is ASCII. Undefined
-   * otherwise, also if the line does not end in this chunk or is longer than `maxLength`.
+   * The next line, without its end, if that can be had cheaply: the first chunk is split many lines at a time. Undefined otherwise, also if
+   * the line does not end in this chunk or is longer than `maxLength`.
    */
   shiftLine(maxLength: number): string | undefined {
     if (this.#line === this.#lines.length && !this.#splitLines()) return undefined
     const line = this.#lines[this.#line] as string
-    const length = line.charCodeAt(line.length - 1) === CARRIAGE_RETURN ? line.length - 1 : line.length
-    if (length > maxLength) return undefined
+    const chunk = this.#chunks[this.#head] as Uint8Array
+    const byteLength = this.#isAscii ? line.length : chunk.indexOf(LINE_FEED, this.#offset) - this.#offset
+    const hasReturn = line.charCodeAt(line.length - 1) === CARRIAGE_RETURN
+    if (byteLength > (hasReturn ? maxLength + 1 : maxLength)) return undefined
     this.#line++
-    this.#byteLength -= line.length + 1
-    this.#offset += line.length + 1
-    if (this.#offset === (this.#chunks[this.#head] as Uint8Array).byteLength) this.#drop()
-    return length === line.length ? line : line.slice(0, length)
+    this.#byteLength -= byteLength + 1
+    this.#offset += byteLength + 1
+    if (this.#offset === chunk.byteLength) this.#drop()
+    return hasReturn ? line.slice(0, -1) : line
+  }
+
+  /** As many of the next lines as can be had cheaply, as {@link shiftLine} gives them; undefined if not even one. */
+  shiftLines(maxLength: number): string[] | undefined {
+    let line = this.shiftLine(maxLength)
+    if (line === undefined) return undefined
+    const lines = [line]
+    while (this.#line < this.#lines.length) {
+      line = this.shiftLine(maxLength)
+      if (line === undefined) break
+      lines.push(line)
+    }
+    return lines
   }
 
   #splitLines(): boolean {
@@ -84,11 +101,8 @@ export class ChunkQueue {
     if (end < this.#offset) end = chunk.indexOf(LINE_FEED, this.#offset + this.#splitSize)
     if (end === -1) return false
     const whole = Buffer.from(chunk.buffer, chunk.byteOffset + this.#offset, end - this.#offset)
-    if (!isAscii(whole)) {
-      this.#splitSize = MIN_SPLIT
-      return false
-    }
-    this.#lines = whole.toString('latin1').split('\n')
+    this.#isAscii = isAscii(whole)
+    this.#lines = whole.toString(this.#isAscii ? 'latin1' : 'utf8').split('\n')
     this.#line = 0
     this.#splitSize = Math.min(2 * this.#splitSize, MAX_SPLIT)
     return true

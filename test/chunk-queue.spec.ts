@@ -5,9 +5,9 @@ import { pace } from './helpers/until.ts'
 const bytes = (text: string): Uint8Array<ArrayBuffer> => new Uint8Array(Buffer.from(text))
 const text = (chunk: Uint8Array | undefined): string | undefined => (chunk === undefined ? undefined : Buffer.from(chunk).toString())
 
-function queueOf(...chunks: string[]): ChunkQueue {
+function queueOf(...chunks: (string | Uint8Array<ArrayBuffer>)[]): ChunkQueue {
   const queue = new ChunkQueue()
-  for (const chunk of chunks) queue.push(bytes(chunk))
+  for (const chunk of chunks) queue.push(typeof chunk === 'string' ? bytes(chunk) : chunk)
   return queue
 }
 
@@ -218,17 +218,38 @@ describe('ChunkQueue', () => {
     expect(queue.byteLength).to.equal(0)
   })
 
-  it('shiftLine() leaves lines with other characters to be searched for', () => {
-    const queue = queueOf('é\nab\n')
-    expect(queue.shiftLine(100)).to.equal(undefined)
-    queue.skip(3)
-    expect(queue.shiftLine(100)).to.equal('ab')
+  it('shiftLine() gives lines with other characters, whose limit is one of bytes', () => {
+    const queue = queueOf('é\nab\néé\r\n\xff\u20ac\n')
+    expect(queue.shiftLine(1)).to.equal(undefined)
+    expect(queue.shiftLine(2)).to.equal('é')
+    expect(queue.shiftLine(2)).to.equal('ab')
+    expect(queue.shiftLine(3)).to.equal(undefined)
+    expect(queue.shiftLine(4)).to.equal('éé')
+    expect(queue.shiftLine(5)).to.equal('\xff\u20ac')
     expect(queue.byteLength).to.equal(0)
+  })
+
+  it('shiftLine() gives lines that are no UTF-8 as a decoder would', () => {
+    const queue = queueOf(new Uint8Array([0xc3, 0x0a, 0xe2, 0x82, 0x0d, 0x0a, 0x61, 0x0a]))
+    expect(queue.shiftLine(1)).to.equal('\ufffd')
+    expect(queue.shiftLine(2)).to.equal('\ufffd')
+    expect(queue.shiftLine(1)).to.equal('a')
+    expect(queue.byteLength).to.equal(0)
+  })
+
+  it('shiftLines() gives the lines that are split, up to the first that is too long', () => {
+    const queue = queueOf('one\ntwo\r\n\nseven\nrest')
+    expect(queue.shiftLines(2)).to.equal(undefined)
+    expect(queue.shiftLines(3)).to.deep.equal(['one', 'two', ''])
+    expect(queue.shiftLines(3)).to.equal(undefined)
+    expect(queue.shiftLines(5)).to.deep.equal(['seven'])
+    expect(queue.shiftLines(100)).to.equal(undefined)
+    expect(text(queue.shift())).to.equal('rest')
   })
 })
 
 // Few, so that false starts are frequent.
-const LETTERS = Buffer.from('aab\r\n')
+const LETTERS = Buffer.from('aab\r\né')
 
 // Random calls, each compared with the same on one Buffer.
 function compareWithModel(seed: number): void {
@@ -236,7 +257,7 @@ function compareWithModel(seed: number): void {
   const queue = new ChunkQueue()
   let model = Buffer.alloc(0)
   for (let step = 0; step < 300; step++) {
-    const what = random(9)
+    const what = random(10)
     const length = random(model.byteLength + 1)
     const message = `seed ${seed}, step ${step}`
     if (what <= 1) {
@@ -267,7 +288,14 @@ function compareWithModel(seed: number): void {
       const end = model.indexOf('\n')
       if (line !== undefined) {
         expect(line, message).to.equal(model.subarray(0, end).toString().replace(/\r$/, ''))
-        expect(line.length, message).to.be.at.most(4)
+        expect(end, message).to.be.at.most(model[end - 1] === 0x0d ? 5 : 4)
+        model = model.subarray(end + 1)
+      }
+    } else if (what === 8) {
+      for (const line of queue.shiftLines(4) ?? []) {
+        const end = model.indexOf('\n')
+        expect(line, message).to.equal(model.subarray(0, end).toString().replace(/\r$/, ''))
+        expect(end, message).to.be.at.most(model[end - 1] === 0x0d ? 5 : 4)
         model = model.subarray(end + 1)
       }
     } else if (length < model.byteLength) {

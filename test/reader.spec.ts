@@ -133,6 +133,15 @@ const METHODS: readonly Method[] = [
     atEnd: null,
     takesSignal: true,
     isPatient: true
+  },
+  {
+    name: 'next() of lineBatches()',
+    read: (reader, options) => reader.lineBatches(options).next(),
+    gives: 'abcd',
+    leaves: '',
+    atEnd: null,
+    takesSignal: true,
+    isPatient: true
   }
 ]
 
@@ -280,6 +289,21 @@ describe('Reader', () => {
           expect(lines).to.deep.equal(['a', 'b', '', 'é', 'c', 'd\n', 'last'])
         })
 
+        it('reader.lineBatches() gives the same lines, those together that came together', async () => {
+          const { connection, peer } = await open()
+          await deliver(peer, connection, 'a\r\nb\n', '\né\nc')
+          const batches: string[][] = []
+          for await (const lines of connection.reader.lineBatches()) {
+            batches.push(lines)
+            if (lines.includes('é')) peer.end('\nlast')
+          }
+          expect(batches.flat()).to.deep.equal(['a', 'b', '', 'é', 'c', 'last'])
+          expect(batches.slice(0, 2)).to.deep.equal([
+            ['a', 'b'],
+            ['', 'é']
+          ])
+        })
+
         it('reader.readLine() gives a line of 64 MiB that came in pieces of 1 KiB', async () => {
           const { connection, peer } = await open()
           const piece = Buffer.alloc(KIB, 'x')
@@ -329,7 +353,7 @@ describe('Reader', () => {
         it('an iterator that was left is done, and takes no byte', async () => {
           const { connection, peer } = await open()
           await deliver(peer, connection, 'abc\n')
-          for (const iterator of [connection.reader[Symbol.asyncIterator](), connection.reader.lines()]) {
+          for (const iterator of [connection.reader[Symbol.asyncIterator](), connection.reader.lines(), connection.reader.lineBatches()]) {
             expect(await iterator.return?.()).to.deep.equal({ value: undefined, done: true })
             expect(await iterator.next()).to.deep.equal({ value: undefined, done: true })
           }
@@ -683,7 +707,7 @@ describe('Reader', () => {
 
         it("an iterator's return() settles its pending next() as done and takes no byte", async () => {
           const { connection, peer } = await open()
-          for (const iterator of [connection.reader[Symbol.asyncIterator](), connection.reader.lines()]) {
+          for (const iterator of [connection.reader[Symbol.asyncIterator](), connection.reader.lines(), connection.reader.lineBatches()]) {
             const pending = iterator.next()
             const returned = iterator.return?.()
             expect(await pending).to.deep.equal({ value: undefined, done: true })
@@ -759,7 +783,8 @@ describe('Reader', () => {
         const limited = {
           'readUntil()': (reader: Reader, maxLength?: number) => reader.readUntil('\n', limit(maxLength)),
           'readLine()': (reader: Reader, maxLength?: number) => reader.readLine(limit(maxLength)),
-          'lines()': (reader: Reader, maxLength?: number) => reader.lines(limit(maxLength)).next()
+          'lines()': (reader: Reader, maxLength?: number) => reader.lines(limit(maxLength)).next(),
+          'lineBatches()': (reader: Reader, maxLength?: number) => reader.lineBatches(limit(maxLength)).next()
         }
         for (const [name, read] of Object.entries(limited)) {
           it(`reader.${name} takes maxLength bytes, the delimiter not counted, and rejects beyond with DelimiterNotFoundError`, async () => {
@@ -1002,6 +1027,7 @@ describe('Reader', () => {
           ['readLine()', 'maxLength', LIMITS, (reader, value) => reader.readLine({ maxLength: value as never })],
           ['readAll()', 'maxLength', LIMITS, (reader, value) => reader.readAll({ maxLength: value as never })],
           ['lines()', 'maxLength', LIMITS, async (reader, value) => reader.lines({ maxLength: value as never })],
+          ['lineBatches()', 'maxLength', LIMITS, async (reader, value) => reader.lineBatches({ maxLength: value as never })],
           [
             'readInto()',
             'buffer',
@@ -1131,6 +1157,7 @@ function text(data: Uint8Array | null | undefined): string | null {
 /** What a read gave, in a form that compares: bytes as text, an iterator's result as its value, the end as null. */
 function plain(value: unknown): unknown {
   if (value instanceof Uint8Array) return text(value)
+  if (Array.isArray(value)) return value.join('\n')
   if (value !== null && typeof value === 'object') return plain((value as { value?: unknown }).value)
   return value ?? null
 }

@@ -100,6 +100,15 @@ export const WAYS: Readonly<Record<string, Way>> = {
     }
     return false
   },
+  async 'lineBatches(), left after some'(reading) {
+    let count = reading.random(3)
+    for await (const lines of reading.reader.lineBatches()) {
+      expect(lines).to.not.be.empty
+      for (const line of lines) reading.tookLine(line)
+      if (count-- === 0) return true
+    }
+    return false
+  },
   async 'readAll()'(reading) {
     reading.took(await reading.reader.readAll({ maxLength: Math.max(1, reading.left.byteLength) }))
     return false

@@ -223,10 +223,7 @@ export class LibraryEnd {
       endsAfter: (taken) => {
         law(this.#told !== 'reset', 'was told of an end after a reset')
         const end = position + taken
-        law(
-          this.incoming.mayEnd(end),
-          () => `was told of an end after ${end} of ${this.incoming.length} bytes, ${this.incoming.state}`
-        )
+        law(this.incoming.mayEnd(end), () => `was told of an end after ${end} of ${this.incoming.length} bytes, ${this.incoming.state}`)
         this.#told = 'end'
       }
     }
