@@ -68,6 +68,12 @@ describe('the house', () => {
     })
   }
 
+  it('has a command whose files start by saying in one line what they are for', () => {
+    const files = typescriptFiles('cli')
+    expect(files.filter((file) => CATCH_ALLS.includes(basename(file, '.ts')))).to.deep.equal([])
+    expect(files.filter((file) => !/^(?:#!.*\n)?\/\/ [A-Z0-9].*\.\n/.test(read(file)))).to.deep.equal([])
+  })
+
   it('has an index that only re-exports', () => {
     const statements = withoutComments(read(join('src', 'index.ts')))
       .replaceAll(/export (?:type )?\{[^}]*\} from '\.\/[a-z-]+\.ts'/g, '')
@@ -85,7 +91,7 @@ describe('the house', () => {
 
   it('has nothing left to do, and no test switched off', () => {
     const marks = /\b(?:TODO|FIXME|XXX)\b|\b(?:it|describe)\.(?:skip|only)\b|\bx(?:it|describe)\(/
-    const files = [...sources, ...typescriptFiles('test'), ...typescriptFiles('examples')]
+    const files = [...sources, ...typescriptFiles('cli'), ...typescriptFiles('test'), ...typescriptFiles('examples')]
     expect(files.filter((file) => basename(file) !== 'house.spec.ts' && marks.test(read(file)))).to.deep.equal([])
   })
 
@@ -102,7 +108,7 @@ describe('the house', () => {
     const top = readdirSync(ROOT, { withFileTypes: true }).filter((entry) => entry.isFile() && !entry.name.endsWith('.log'))
     const files = [
       ...top.map((entry) => entry.name),
-      ...['src', 'test', 'examples', 'docs', '.ci'].flatMap((directory) => allFiles(directory))
+      ...['src', 'cli', 'test', 'examples', 'docs', '.ci'].flatMap((directory) => allFiles(directory))
     ]
     expect(files.filter((file) => marks.some((mark) => mark.test(read(file))))).to.deep.equal([])
   })
