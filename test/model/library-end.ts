@@ -11,8 +11,8 @@ import type { World } from './world.ts'
 
 type PourStep = Extract<Step, { do: 'pour' }>
 
-/** A chunk of 64 KiB at most comes on top of what the reader may hold. */
-const CHUNK = 65_536
+/** A chunk of 128 KiB at most comes on top of what the reader may hold. */
+const CHUNK = 131_072
 /** Chunks that are looked at again in the end: they are the caller's to keep. */
 const KEPT = 50
 
