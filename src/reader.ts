@@ -248,7 +248,7 @@ export class ByteReader implements Reader {
 
   lineBatches(options: LimitedReadOptions = {}): AsyncIterableIterator<string[]> {
     checkLimited(options)
-    return new LineIterator(this, options, shiftLines, (line) => [line])
+    return new LineIterator(this, options, shiftLines, (line, queue, maxLength) => [line, ...(queue.shiftLines(maxLength) ?? [])])
   }
 
   readAll(options: LimitedReadOptions = {}): Promise<Bytes> {
@@ -290,10 +290,9 @@ export class ByteReader implements Reader {
     }
     const search = new Search(LINE_FEED, maxLength)
     const attempt = (): IteratorResult<T, undefined> | typeof WAIT => {
-      const lines = iterator.shift(this.#queue, maxLength)
-      if (lines !== undefined) return { value: lines, done: false }
       const line = this.#takeLine(search)
-      return line === WAIT ? WAIT : line === null ? { value: undefined, done: true } : { value: iterator.one(line), done: false }
+      if (line === WAIT) return WAIT
+      return line === null ? { value: undefined, done: true } : { value: iterator.from(line, this.#queue, maxLength), done: false }
     }
     const done = this.#try(attempt, options)
     if (done !== undefined) return done
@@ -600,8 +599,8 @@ class ChunkIterator extends Pending implements AsyncIterableIterator<Bytes, unde
 class LineIterator<T> implements AsyncIterableIterator<T, undefined> {
   /** Takes what it is a loop over out of the queue, if that can be had cheaply. */
   readonly shift: (queue: ChunkQueue, maxLength: number) => T | undefined
-  /** The same made of one line that could not. */
-  readonly one: (line: string) => T
+  /** The same, with a first line that could not. */
+  readonly from: (line: string, queue: ChunkQueue, maxLength: number) => T
   /** The read that waits, if one does. */
   waitsIn: Pending | undefined
   readonly #reader: ByteReader
@@ -612,12 +611,12 @@ class LineIterator<T> implements AsyncIterableIterator<T, undefined> {
     reader: ByteReader,
     options: LimitedReadOptions,
     shift: (queue: ChunkQueue, maxLength: number) => T | undefined,
-    one: (line: string) => T
+    from: (line: string, queue: ChunkQueue, maxLength: number) => T
   ) {
     this.#reader = reader
     this.#options = options
     this.shift = shift
-    this.one = one
+    this.from = from
   }
 
   next(): Promise<IteratorResult<T, undefined>> {
