@@ -292,7 +292,7 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
       this.#writer.forget(this.#useAfterClose())
       // A write has failed before: there is nothing left to wait for, and no peer may take what it got for the whole.
       this.#socket.reset()
-    } else if (this.#state === 'closing' && this.#writer.isFinished && !this.#isLingering) {
+    } else if (this.#state === 'closing' && this.#writer.isFinished && !this.#isLingering && !this.#socket.isDestroyed) {
       this.#linger()
     }
     this.#forceAfter(forceAfter)

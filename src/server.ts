@@ -539,16 +539,13 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     if (this.address.family === 'unix') {
       remoteAddress = UNNAMED
     } else if ('handle' in client) {
-      const peer: { address?: string; port?: number } = {}
-      if (client.handle.getpeername?.(peer) !== 0 || peer.address === undefined) {
+      if (client.handle.getpeername?.(named) !== 0) {
         discard(client)
         return undefined
       }
-      remoteAddress = inetAddress(peer.address, peer.port as number)
+      remoteAddress = inetAddress(named.address, named.port)
       if (isWildcard(this.address)) {
-        const local: { address?: string; port?: number } = {}
-        client.handle.getsockname?.(local)
-        localAddress = inetAddress(local.address ?? this.address.address, local.port ?? this.address.port)
+        localAddress = client.handle.getsockname?.(named) === 0 ? inetAddress(named.address, named.port) : this.address
       }
     } else {
       if (client.socket.remoteAddress === undefined) {
@@ -789,6 +786,9 @@ class Slot<A extends SocketAddress> implements ConnectionInit<A> {
     this.onClosed = onClosed
   }
 }
+
+// Filled in for each client. It has all that is set from the start: to add that to a new object costs more than the system call.
+const named = { address: '', family: '', port: 0 }
 
 // Whether the client, or the server's own closing of the connection, is what made its handler fail.
 function isExcused(error: unknown, connection: ByteConnection<SocketAddress>, slot: Slot<SocketAddress>): boolean {

@@ -119,7 +119,9 @@ export function createAcceptedSocket(handle: object, keepAlive: number | false):
     keepAlive: seconds !== undefined,
     keepAliveInitialDelay: (seconds ?? 0) * 1000,
     onread,
-    ...SET_BY_NODE
+    emitClose: SET_BY_NODE.emitClose,
+    autoDestroy: SET_BY_NODE.autoDestroy,
+    decodeStrings: SET_BY_NODE.decodeStrings
   }
   return new Socket(options as object)
 }
