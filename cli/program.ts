@@ -74,7 +74,7 @@ export function createProgram(): Command {
     .description('take one client on standard input and output, or with --exec any number')
     .argument('<address>', 'where to listen', parseListenAddress)
     .option('--exec <command>', 'start a process per client: its input and output are the connection, IT_TCP_CLIENT is the client')
-    .addHelpText('after', '\nWithout --exec only --idle-timeout applies.\n')
+    .addHelpText('after', '\nWithout --exec only --idle-timeout applies; with it the default of --max-connections is 100.')
     .addHelpText('after', ADDRESSES)
     .action(async (where, { exec, ...options }: ServeOptions & { exec?: string }) => {
       if (exec === undefined) process.exitCode = await listenAndConverse(where, listenOptions(options))

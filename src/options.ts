@@ -2,9 +2,9 @@
 
 import { inspect } from 'node:util'
 
-/** Milliseconds before a connection attempt is given up: the seed's 30 s. */
+/** Milliseconds before a connection attempt is given up: that of Async. */
 export const DEFAULT_TIMEOUT = 30_000
-/** Bytes read ahead of the consumer: what one read from the kernel gives at most. */
+/** Bytes read ahead of the consumer: what Node.js reads from the kernel at once. */
 export const DEFAULT_READER_BUFFER_SIZE = 65_536
 /** Milliseconds for which a peer may take no byte of what waits for it: Async's two minutes. */
 export const DEFAULT_BUFFER_AGE_LIMIT = 120_000
@@ -72,7 +72,7 @@ export interface ListenOptions extends ConnectionOptions {
    */
   maxConnections?: number
   /**
-   * Clients that the kernel queues until they are accepted (the seed's `max_pending_connections`). The system clamps it.
+   * Clients that the kernel queues until they are accepted (Async's `max_pending_connections`). The system clamps it.
    * Beyond it, Linux lets TCP clients retry until their own timeout and fails unix clients with EAGAIN; other systems
    * refuse; where `acceptGate` is `'userland'` they are closed.
    *

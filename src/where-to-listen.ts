@@ -158,7 +158,7 @@ export function onFileDescriptor(fd: number): WhereToListen<SocketAddress, Socke
 export const WhereToListen = Object.freeze({
   /**
    * Describes a listener on `address`, with `server.listeningOn` made by `listeningOn` from the address really bound.
-   * The seed's `socket_type` follows from `address.family`.
+   * Async's `socket_type` follows from `address.family`.
    *
    * @throws {TypeError} If `address` is no address or `listeningOn` no function.
    * @throws {RangeError} If the port or the path is out of range.

@@ -108,7 +108,7 @@ describe('the house', () => {
     const top = readdirSync(ROOT, { withFileTypes: true }).filter((entry) => entry.isFile() && !entry.name.endsWith('.log'))
     const files = [
       ...top.map((entry) => entry.name),
-      ...['src', 'cli', 'test', 'examples', 'docs', '.ci'].flatMap((directory) => allFiles(directory))
+      ...['src', 'cli', 'test', 'examples', 'docs', 'scripts', '.ci', '.github'].flatMap((directory) => allFiles(directory))
     ]
     expect(files.filter((file) => marks.some((mark) => mark.test(read(file))))).to.deep.equal([])
   })
