@@ -1068,6 +1068,19 @@ describe('Reader', () => {
           })
         }
 
+        it('reader.readInto() rejects when its buffer was transferred meanwhile, and takes nothing', async () => {
+          const { connection, peer } = await open()
+          const buffer = new Uint8Array(10)
+          const error = rejection(connection.reader.readInto(buffer))
+          structuredClone(buffer, { transfer: [buffer.buffer] })
+          await deliver(peer, connection, 'abc')
+          expect(await error)
+            .to.be.an.instanceOf(TypeError)
+            .with.property('message')
+            .that.matches(/detached/)
+          expect(text(await connection.reader.read())).to.equal('abc')
+        })
+
         it('reader.readInto() refuses an empty buffer', async () => {
           const { connection } = await open()
           const error = (await rejection(connection.reader.readInto(new Uint8Array(0)))) as Error
