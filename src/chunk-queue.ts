@@ -1,6 +1,7 @@
 // A first-in-first-out queue of bytes in chunks.
 
 import { isAscii } from 'node:buffer'
+import { markAsUntransferable } from 'node:worker_threads'
 import { concat } from 'uint8arrays/concat'
 
 const LINE_FEED = 0x0a
@@ -16,6 +17,8 @@ export class ChunkQueue {
   #head = 0
   // Bytes taken of the first chunk.
   #offset = 0
+  // Whether a part of the first chunk was given away, which shares its memory with what is left.
+  #isShared = false
   #byteLength = 0
   // The next lines of the first chunk, from `#line` on; empty if none has been split.
   #lines: string[] = []
@@ -49,6 +52,11 @@ export class ChunkQueue {
     const first = this.#chunks[this.#head]
     if (first !== undefined && first.byteLength - this.#offset >= length) {
       const whole = first.byteLength === length ? first : first.subarray(this.#offset, this.#offset + length)
+      if (whole !== first && !this.#isShared) {
+        this.#isShared = true
+        // Who transfers one part to a worker would empty the others.
+        markAsUntransferable(first.buffer)
+      }
       this.skip(length)
       return whole
     }
@@ -183,6 +191,7 @@ export class ChunkQueue {
     this.#chunks = []
     this.#head = 0
     this.#offset = 0
+    this.#isShared = false
     this.#byteLength = 0
     this.#forgetLines()
   }
@@ -214,6 +223,7 @@ export class ChunkQueue {
 
   #drop(): void {
     this.#offset = 0
+    this.#isShared = false
     this.#forgetLines()
     // The slot is emptied at once, so that a taken chunk is not kept alive by the queue.
     this.#chunks[this.#head++] = undefined as never

@@ -328,6 +328,12 @@ export class ByteReader implements Reader {
         return true
       case 'into': {
         const target = pending.target as Uint8Array
+        if (target.byteLength === 0) {
+          // It was not when the read began. Writing to it would throw, out of the event loop.
+          this.#hold(own(bytes, length, lent))
+          this.#fail(new TypeError(`${ACTION} as 'buffer' was detached or resized while the read was pending`))
+          break
+        }
         const taken = Math.min(length, target.byteLength)
         target.set(taken === bytes.byteLength ? bytes : bytes.subarray(0, taken))
         if (taken < length) this.#hold(own(bytes.subarray(taken, length), length - taken, lent))

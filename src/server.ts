@@ -638,14 +638,16 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
   #serve(connection: ByteConnection<A>, handler: Handler<never>): void {
     ;(connection.init as Slot<A>).isHandled = true
     this.#handlers++
-    let result: unknown
+    let result: Promise<unknown>
     try {
-      result = handler(connection as never)
+      result = Promise.resolve(handler(connection as never))
     } catch (error) {
       this.#handlerFailed(connection, error)
       return
     }
-    Promise.resolve(result).then(
+    // As `await` does: a promise may have a then() of its own, which may throw or call back twice.
+    Promise.prototype.then.call(
+      result,
       () => this.#handlerEnded(connection),
       (error) => this.#handlerFailed(connection, error)
     )

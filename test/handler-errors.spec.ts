@@ -591,6 +591,25 @@ function waysToFail(failure: unknown): [string, (...args: unknown[]) => unknown]
         await new Promise((resolve) => setImmediate(resolve))
         throw failure
       }
+    ],
+    [
+      'a promise that throws when it is looked at',
+      () =>
+        Object.defineProperty(Promise.resolve(), 'constructor', {
+          get: () => {
+            throw failure
+          }
+        })
+    ],
+    [
+      'a rejection with a then() of its own',
+      () =>
+        Object.assign(Promise.reject(failure), {
+          // biome-ignore lint/suspicious/noThenProperty: this is what is tested.
+          then: () => {
+            throw new Error('called')
+          }
+        })
     ]
   ]
 }

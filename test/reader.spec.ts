@@ -423,6 +423,22 @@ describe('Reader', () => {
           expect(text(await connection.reader.read())).to.equal('jkl')
         })
 
+        it('lets the caller transfer the memory of a part of a chunk without emptying the rest', async () => {
+          const { connection, peer } = await open()
+          // Larger than what is cut from memory shared by small chunks.
+          const sent = new Uint8Array(20_000).map((_, i) => i % 251)
+          peer.write(sent)
+          await connection.reader.peek(sent.byteLength)
+          const given = await connection.reader.readExactly(1_000)
+          try {
+            // Refused, or copied, where the memory is shared.
+            structuredClone(given, { transfer: [given?.buffer as ArrayBuffer] })
+          } catch (error) {
+            expect(error).to.have.property('name', 'DataCloneError')
+          }
+          expect(Buffer.from((await connection.reader.readExactly(19_000)) as Uint8Array).equals(sent.subarray(1_000))).to.equal(true)
+        })
+
         it('gives chunks that crypto.subtle and Blob take', async () => {
           const { connection, peer } = await open()
           await deliver(peer, connection, 'abc', 'def')
@@ -1051,6 +1067,19 @@ describe('Reader', () => {
             expect(text(await connection.reader.read())).to.equal('abcd\n')
           })
         }
+
+        it('reader.readInto() rejects when its buffer was transferred meanwhile, and takes nothing', async () => {
+          const { connection, peer } = await open()
+          const buffer = new Uint8Array(10)
+          const error = rejection(connection.reader.readInto(buffer))
+          structuredClone(buffer, { transfer: [buffer.buffer] })
+          await deliver(peer, connection, 'abc')
+          expect(await error)
+            .to.be.an.instanceOf(TypeError)
+            .with.property('message')
+            .that.matches(/detached/)
+          expect(text(await connection.reader.read())).to.equal('abc')
+        })
 
         it('reader.readInto() refuses an empty buffer', async () => {
           const { connection } = await open()
