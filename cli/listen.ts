@@ -13,7 +13,8 @@ export async function listenAndConverse(where: InetWhereToListen | UnixWhereToLi
   let code: number = EXIT.ok
   const dispose = onSignals((signal) => {
     code = exitCodeOf(signal)
-    void server.close({ closeExistingConnections: true })
+    // The process would wait for whoever does not read its output.
+    void server.close({ closeExistingConnections: true }).then(() => process.exit(code))
   })
   new Report().say(`listening on ${formatAddress(server.address)}`)
   try {

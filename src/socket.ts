@@ -80,7 +80,7 @@ const onread: OnReadOpts | undefined =
     ? {
         callback(this: unknown, length: number): boolean {
           nextBuffer = undefined
-          return (this as SocketInternals)[OWNER]?.readInto(length) ?? false
+          return (this as SocketInternals)[OWNER]?.arrived(length) ?? false
         },
         // Called right after the callback.
         buffer(): Uint8Array {
@@ -225,7 +225,7 @@ export class ByteSocket {
   }
 
   /** Called when `length` bytes were read into the buffer that this socket has. Chooses the one for the next read. */
-  readInto(length: number): boolean {
+  arrived(length: number): boolean {
     const own = this.#ownBuffer
     const buffer = own ?? readBuffer
     // Half of a buffer may go to waste; less is copied.

@@ -66,6 +66,25 @@ describe('it-tcp listen', function () {
     expect(await running.exit).to.equal(130)
   })
 
+  it('is ended by a signal also while nobody reads what it prints', async () => {
+    const running = await startListening(scope, ['listen', '127.0.0.1:0'])
+    running.child.stdout?.pause()
+    const client = await rawClient(scope, running.target)
+    client.on('error', () => {})
+    for (let count = 0; count < 256; count++) client.write(Buffer.alloc(65_536))
+    let last = -1
+    await until(async () => {
+      if (client.bytesWritten - client.writableLength === last && last > 0) return true
+      last = client.bytesWritten - client.writableLength
+      await turns(50)
+      return false
+    }, 'it takes no more')
+    running.child.kill('SIGTERM')
+    await once(running.child, 'exit')
+    running.child.stdout?.resume()
+    expect(await running.exit).to.equal(143)
+  })
+
   describe('--exec', () => {
     before(function () {
       skipIf(this, process.platform === 'win32', 'needs sh')
