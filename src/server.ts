@@ -218,7 +218,8 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
   readonly #handler: Handler<never> | undefined
   readonly #policy: HandlerErrorPolicy<never>
   readonly #onClosed = (connection: ByteConnection<SocketAddress>): void => this.#connectionClosed(connection as ByteConnection<A>)
-  readonly #connections = new Set<ByteConnection<A>>()
+  // In no order, each slot with its index: the tables of a Set that has grown keep closed connections alive until the next major collection.
+  readonly #connections: ByteConnection<A>[] = []
   readonly #waiters: Deferred<Connection<A>>[] = []
   readonly #closeFinished = new Deferred()
   readonly #finished = new Deferred()
@@ -441,8 +442,10 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     const check = (holds: boolean, what: string): void => {
       if (!holds) throw new Error(`Invariant of the server on ${formatAddress(this.address)} broken: ${what}`)
     }
-    check(this.#slots >= this.#connections.size, `${this.#slots} slots for ${this.#connections.size} open connections`)
+    check(this.#slots >= this.#connections.length, `${this.#slots} slots for ${this.#connections.length} open connections`)
     check(this.#slots >= 0, `${this.#slots} slots`)
+    const isInPlace = (connection: ByteConnection<A>, index: number): boolean => (connection.init as Slot<A>).index === index
+    check(this.#connections.every(isInPlace), 'an open connection is not where its slot says')
     check(this.#handlers <= this.#slots, `${this.#handlers} handlers in ${this.#slots} slots`)
     check(this.#handler === undefined || this.#waiters.length === 0, 'a consumer waits beside the handler')
     check(!this.#isClosed || this.#waiters.length === 0, 'a consumer waits for a closed server')
@@ -501,7 +504,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
       return
     }
     this.#slots++
-    this.#connections.add(connection)
+    ;(connection.init as Slot<A>).index = this.#connections.push(connection) - 1
     const waiter = this.#waiters.shift()
     // The gate first: the handler may look at the server.
     this.#adjustAfterAccept()
@@ -629,8 +632,13 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
   }
 
   #connectionClosed(connection: ByteConnection<A>): void {
-    this.#connections.delete(connection)
     const slot = connection.init as Slot<A>
+    const last = this.#connections.pop() as ByteConnection<A>
+    if (last !== connection) {
+      this.#connections[slot.index] = last
+      ;(last.init as Slot<A>).index = slot.index
+    }
+    slot.index = CLOSED
     if (!slot.isHandled) this.#settle(slot)
   }
 
@@ -669,7 +677,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     slot.isHandled = false
     this.#handlers--
     // What a client does not take after its handler ended well is not the handler's error.
-    if (this.#connections.has(connection)) connection.startClosing(DEFAULT_FORCE_AFTER)
+    if (slot.index !== CLOSED) connection.startClosing(DEFAULT_FORCE_AFTER)
     else this.#settle(slot)
   }
 
@@ -741,7 +749,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     this.#forceAt = at
     this.#stopForce?.()
     const cutAll = (): void => {
-      for (const connection of this.#connections) this.#cut(connection)
+      for (const connection of [...this.#connections]) this.#cut(connection)
     }
     // Open connections keep the process alive; when there are none, nothing is left to force.
     if (delay === 0) cutAll()
@@ -770,12 +778,17 @@ export type InetServer = Server<InetAddress, number>
 /** A server on a unix-domain socket; `listeningOn` is its path. */
 export type UnixServer = Server<UnixAddress, string>
 
+// The index of a connection that is not open.
+const CLOSED = -1
+
 /** What an accepted connection starts with, and what its server keeps of it. */
 class Slot<A extends SocketAddress> implements ConnectionInit<A> {
   readonly remoteAddress: A
   readonly localAddress: A
   readonly isAccepted = true
   readonly onClosed: (connection: ByteConnection<SocketAddress>) => void
+  /** Where the server has it among its open connections. */
+  index = CLOSED
   /** Whether a handler is at work on it. */
   isHandled = false
   /** Whether the server aborted it. */
