@@ -11,7 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { foreignLoad } from './processes.js'
-import { figure, machine, table } from './report.js'
+import { figure, machine, median, table } from './report.js'
 
 const ROUNDS = Number(process.argv[2] ?? 3)
 const CLIENTS = 50
@@ -71,11 +71,6 @@ async function measure(port, { requests, args }) {
   if (rates.length === 0) throw new Error(`redis-benchmark said nothing: ${stdout}`)
   // The mean of rates of equal shares.
   return rates.length / rates.reduce((sum, rate) => sum + 1 / rate, 0)
-}
-
-/** @param {number[]} numbers */
-function median(numbers) {
-  return numbers.toSorted((a, b) => a - b)[numbers.length >> 1] ?? Number.NaN
 }
 
 try {

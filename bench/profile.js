@@ -7,7 +7,7 @@ import { mkdirSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { here, peers } from './peers.js'
 import { foreignLoad, Generator, ServerProcess } from './processes.js'
-import { machine, table, writeDocs } from './report.js'
+import { machine, median, table, writeDocs } from './report.js'
 
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { 'write-docs': { type: 'boolean', default: false } } })
 const SECONDS = Number(positionals[0] ?? 5)
@@ -39,9 +39,8 @@ const results = NAMES.map(() => [])
 for (let round = 0; round < ROUNDS; round++) {
   for (const [i, name] of NAMES.entries()) results[i].push(await profile(name))
 }
-const middle = (values) => values.toSorted((a, b) => a - b)[values.length >> 1]
-const rows = KINDS.map(({ name }, kind) => [name, ...results.map((runs) => middle(runs.map(({ costs }) => costs[kind])).toFixed(2))])
-rows.push(['All, in µs of CPU time', ...results.map((runs) => middle(runs.map(({ cost }) => cost)).toFixed(2))])
+const rows = KINDS.map(({ name }, kind) => [name, ...results.map((runs) => median(runs.map(({ costs }) => costs[kind])).toFixed(2))])
+rows.push(['All, in µs of CPU time', ...results.map((runs) => median(runs.map(({ cost }) => cost)).toFixed(2))])
 const result = `${table(['', ...NAMES], rows)}\n\n${machine()}; Node.js ${process.versions.node}. ${noise}`.trim()
 console.log(result)
 if (values['write-docs']) writeDocs('performance.md', 'profile', result)

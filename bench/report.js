@@ -88,6 +88,14 @@ function spread(values) {
   return { median: at(0.5), low: at(0.1), high: at(0.9) }
 }
 
+/**
+ * The one in the middle; of an even number the upper one.
+ * @param {number[]} values
+ */
+export function median(values) {
+  return values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN
+}
+
 /** The machine, in words. */
 export function machine() {
   const [{ model }] = cpus()

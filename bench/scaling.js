@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { listen, onFileDescriptor, onPort, Server } from '../dist/src/index.js'
 import { foreignLoad } from './processes.js'
-import { figure, machine, table, writeDocs } from './report.js'
+import { figure, machine, median, table, writeDocs } from './report.js'
 
 const HOST = '127.0.0.1'
 const INHERITED = 4
@@ -95,7 +95,7 @@ async function measure(rounds) {
       for (const [i, setup] of able.entries()) results[i].push(await run(setup, experiment))
     }
     const rows = able.map(({ name }, i) => {
-      const middle = (pick) => results[i].map(pick).toSorted((a, b) => a - b)[results[i].length >> 1]
+      const middle = (pick) => median(results[i].map(pick))
       return [
         name,
         figure(middle(({ rate }) => rate)),

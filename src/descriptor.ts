@@ -148,6 +148,7 @@ export function descriptorLimit(): number | undefined {
   return limitFromLibc() ?? limitFromProc() ?? limitFromReport()
 }
 
+// Reused: the limit is looked up for each opening of a gate, since the process's limit may change.
 let limits: Buffer | undefined
 
 function limitFromLibc(): number | undefined {

@@ -656,11 +656,11 @@ let blockUsed = 0
 
 /** The `length` bytes at the start of `bytes` as a chunk that is the caller's to keep. */
 function own(bytes: Uint8Array, length: number, lent: boolean): Bytes {
-  // A Buffer is not what users are promised: its slice() shares memory.
-  if (!lent)
-    return length === bytes.byteLength && !Buffer.isBuffer(bytes)
-      ? (bytes as Bytes)
-      : new Uint8Array(bytes.buffer as ArrayBuffer, bytes.byteOffset, length)
+  if (!lent) {
+    // A Buffer is not what users are promised: its slice() shares memory.
+    const isWhole = length === bytes.byteLength && !Buffer.isBuffer(bytes)
+    return isWhole ? (bytes as Bytes) : new Uint8Array(bytes.buffer as ArrayBuffer, bytes.byteOffset, length)
+  }
   let chunk: Bytes
   if (length <= SMALL) {
     if (blockUsed + length > block.byteLength) {

@@ -119,9 +119,7 @@ export function createAcceptedSocket(handle: object, keepAlive: number | false):
     keepAlive: seconds !== undefined,
     keepAliveInitialDelay: (seconds ?? 0) * 1000,
     onread,
-    emitClose: SET_BY_NODE.emitClose,
-    autoDestroy: SET_BY_NODE.autoDestroy,
-    decodeStrings: SET_BY_NODE.decodeStrings
+    ...SET_BY_NODE
   }
   return new Socket(options as object)
 }

@@ -1,5 +1,6 @@
 import { expect } from 'chai'
 import { ChunkQueue } from '../src/chunk-queue.ts'
+import { randomFrom } from './helpers/random.ts'
 import { pace } from './helpers/until.ts'
 
 const bytes = (text: string): Uint8Array<ArrayBuffer> => new Uint8Array(Buffer.from(text))
@@ -308,13 +309,4 @@ function compareWithModel(seed: number): void {
 // Buffer's own, but for `from` at the end, which it takes for a hit of nothing.
 function indexOf(model: Buffer, wanted: Uint8Array, from: number): number {
   return from >= model.byteLength ? -1 : model.indexOf(wanted, from)
-}
-
-/** Whole numbers below a bound, the same for the same seed. */
-function randomFrom(seed: number): (below: number) => number {
-  let state = seed
-  return (below) => {
-    state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0
-    return (state >>> 8) % below
-  }
 }
