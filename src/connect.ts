@@ -5,9 +5,10 @@ import { setMaxListeners } from 'node:events'
 import { isIP, type NetConnectOpts, Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
 import { inspect } from 'node:util'
-import { onceAborted, raceSignal } from './abort.ts'
 import { type HostAndPort, type InetAddress, inetAddress, type SocketAddress, UNNAMED, type UnixAddress } from './address.ts'
-import { ByteConnection, type Connection, socketAddresses } from './connection.ts'
+import { onceAborted, raceSignal } from './async/abort.ts'
+import { startTimer } from './async/timer.ts'
+import type { Connection } from './connection.ts'
 import { ConnectError, ConnectTimeoutError } from './errors.ts'
 import {
   type ConnectOptions,
@@ -19,8 +20,8 @@ import {
   connectionSettings,
   DEFAULT_TIMEOUT
 } from './options.ts'
-import { createDialSocket, setKeepAlive } from './socket.ts'
-import { startTimer } from './timer.ts'
+import { ByteConnection, socketAddresses } from './stream/byte-connection.ts'
+import { createDialSocket, setKeepAlive } from './stream/net-transport.ts'
 import type { BindOptions, WhereToConnect } from './where-to-connect.ts'
 
 const ACTION = 'Cannot connect'

@@ -1,7 +1,7 @@
 // N consumers over one async iterable: an item is pulled only when somebody is free to take it.
 
 import { inspect } from 'node:util'
-import { Deferred } from './deferred.ts'
+import { Deferred } from './async/deferred.ts'
 import { checkCount, checkFunction } from './options.ts'
 
 const ACTION = 'Cannot consume'

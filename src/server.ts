@@ -1,11 +1,11 @@
 // The server: an async iterator of accepted connections, slots, handlers and their errors, shutdown.
 
 import { inspect } from 'node:util'
-import { onceAborted } from './abort.ts'
 import { formatAddress, type InetAddress, inetAddress, type SocketAddress, UNNAMED, type UnixAddress } from './address.ts'
-import { ByteConnection, type Connection, type ConnectionInit, socketAddresses } from './connection.ts'
-import { Deferred } from './deferred.ts'
-import { descriptorLimit, isDescriptorFree } from './descriptor.ts'
+import { onceAborted } from './async/abort.ts'
+import { Deferred } from './async/deferred.ts'
+import { startTimer } from './async/timer.ts'
+import type { Connection } from './connection.ts'
 import {
   type ServerDescriptorsExhaustedMessage,
   type ServerHandlerErrorMessage,
@@ -26,7 +26,6 @@ import {
   ServerClosedError,
   UnexpectedEndError
 } from './errors.ts'
-import { type Accepted, discard, ListeningSocket } from './listening-socket.ts'
 import {
   type ConnectionSettings,
   checkBoolean,
@@ -41,8 +40,10 @@ import {
   type ListenOptions,
   type ServerOptions
 } from './options.ts'
-import { createAcceptedSocket, setKeepAlive } from './socket.ts'
-import { startTimer } from './timer.ts'
+import { type Accepted, discard, ListeningSocket } from './server/listening-socket.ts'
+import { ByteConnection, type ConnectionInit, socketAddresses } from './stream/byte-connection.ts'
+import { createAcceptedSocket, setKeepAlive } from './stream/net-transport.ts'
+import { descriptorLimit, isDescriptorFree } from './system/descriptor.ts'
 import type { WhereToListen } from './where-to-listen.ts'
 
 /** The listening socket of a server, to be used with care. Async: `listening_socket`. */

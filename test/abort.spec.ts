@@ -1,7 +1,7 @@
 import { getEventListeners, getMaxListeners, setMaxListeners } from 'node:events'
 import { expect } from 'chai'
-import { onceAborted, raceSignal } from '../src/abort.ts'
-import { Deferred } from '../src/deferred.ts'
+import { onceAborted, raceSignal } from '../src/async/abort.ts'
+import { Deferred } from '../src/async/deferred.ts'
 import { rejection } from './helpers/rejection.ts'
 import { turns } from './helpers/until.ts'
 

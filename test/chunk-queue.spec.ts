@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import { ChunkQueue } from '../src/chunk-queue.ts'
+import { ChunkQueue } from '../src/stream/chunk-queue.ts'
 import { randomFrom } from './helpers/random.ts'
 import { pace } from './helpers/until.ts'
 

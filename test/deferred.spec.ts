@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import { Deferred } from '../src/deferred.ts'
+import { Deferred } from '../src/async/deferred.ts'
 import { rejection } from './helpers/rejection.ts'
 import { turns } from './helpers/until.ts'
 

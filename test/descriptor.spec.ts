@@ -12,14 +12,14 @@ import {
   isDescriptorFree,
   kernelGateAvailable,
   systemErrorNamed
-} from '../src/descriptor.ts'
+} from '../src/system/descriptor.ts'
 import { CAN_COUNT_DESCRIPTORS, descriptors } from './helpers/descriptors.ts'
 import { needs, run, runNode, skipIf } from './helpers/programs.ts'
 import { rawServer } from './helpers/raw.ts'
 import { useScope } from './helpers/scope.ts'
 import { until } from './helpers/until.ts'
 
-const MODULE = new URL('../src/descriptor.js', import.meta.url).href
+const MODULE = new URL('../src/system/descriptor.js', import.meta.url).href
 
 const isFlag = (flag: string): boolean => process.allowedNodeEnvironmentFlags.has(flag)
 /** The permission model, under whichever name this version has it, forbids native code. */

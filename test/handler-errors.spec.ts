@@ -3,9 +3,9 @@ import { fileURLToPath } from 'node:url'
 import { inspect } from 'node:util'
 import { expect } from 'chai'
 import type { SocketAddress } from '../src/address.ts'
+import { Deferred } from '../src/async/deferred.ts'
 import { connect } from '../src/connect.ts'
 import type { Connection } from '../src/connection.ts'
-import { Deferred } from '../src/deferred.ts'
 import {
   BufferAgeLimitError,
   ConnectionClosedError,

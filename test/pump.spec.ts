@@ -1,7 +1,7 @@
 import { inspect } from 'node:util'
 import { expect } from 'chai'
 import { Uint8ArrayList } from 'uint8arraylist'
-import { Pump, type PumpEnd, type PumpTarget } from '../src/pump.ts'
+import { Pump, type PumpEnd, type PumpTarget } from '../src/stream/pump.ts'
 import type { Chunk } from '../src/writer.ts'
 import { turns } from './helpers/until.ts'
 

@@ -13,7 +13,7 @@ import {
   type ReadOptions,
   UnexpectedEndError
 } from '../src/index.ts'
-import { ByteReader } from '../src/reader.ts'
+import { ByteReader } from '../src/stream/byte-reader.ts'
 import { expectRefusal } from './helpers/bad-input.ts'
 import { type Random, randomFrom, randomPieces, randomText } from './helpers/random.ts'
 import { readToEnd } from './helpers/raw.ts'

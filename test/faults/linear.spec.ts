@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import type { Reader } from '../../src/index.ts'
-import { ByteReader } from '../../src/reader.ts'
+import { ByteReader } from '../../src/stream/byte-reader.ts'
 import { useScope } from '../helpers/scope.ts'
 import { openPair } from '../helpers/transports.ts'
 

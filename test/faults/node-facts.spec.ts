@@ -7,7 +7,7 @@ import { turns } from '../helpers/until.ts'
 
 const [, uvMinor = 0] = (process.versions.uv ?? '').split('.').map(Number)
 
-// If one of these fails, Node.js has mended it, and what src/socket.ts does about it can go once no supported version needs it.
+// If one of these fails, Node.js has mended it, and what src/stream/net-transport.ts does about it can go once no supported version needs it.
 describe("Node.js's own faults, which the library works around", () => {
   const scope = useScope()
 

@@ -1,6 +1,6 @@
 import { expect } from 'chai'
+import { Deferred } from '../../src/async/deferred.ts'
 import { consumerPool } from '../../src/consumer-pool.ts'
-import { Deferred } from '../../src/deferred.ts'
 import { skipIf } from '../helpers/programs.ts'
 import { CAN_GATE_IN_KERNEL } from '../helpers/settings.ts'
 import type { Kind, Report, Scenario } from './lab.ts'

@@ -4,8 +4,10 @@ import { AsyncResource } from 'node:async_hooks'
 import cluster from 'node:cluster'
 import { chmodSync } from 'node:fs'
 import net from 'node:net'
-import { inetAddress, type SocketAddress } from './address.ts'
-import { Deferred } from './deferred.ts'
+import { inetAddress, type SocketAddress } from '../address.ts'
+import { Deferred } from '../async/deferred.ts'
+import { ListenError } from '../errors.ts'
+import { keepAliveSeconds } from '../options.ts'
 import {
   adopt,
   checkListening,
@@ -21,11 +23,9 @@ import {
   systemErrorNamed,
   type TcpOrPipeHandle,
   unixPathOf
-} from './descriptor.ts'
-import { ListenError } from './errors.ts'
-import { keepAliveSeconds } from './options.ts'
+} from '../system/descriptor.ts'
+import type { ListenTarget, WhereToListen } from '../where-to-listen.ts'
 import { removeStaleSocket, UnixSocketFile } from './unix-socket-file.ts'
-import type { ListenTarget, WhereToListen } from './where-to-listen.ts'
 
 /**
  * An accepted client, nothing of it read: Node.js's raw handle, from which the server makes its one `net.Socket`; or, where the handle is not to

@@ -6,7 +6,7 @@ import net from 'node:net'
 import { constants } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { systemErrorNamed } from './descriptor.ts'
+import { systemErrorNamed } from '../system/descriptor.ts'
 
 /** A file by what stays the same under any name. */
 interface Identity {

@@ -6,8 +6,8 @@
 // the instance, and leave through _write(), _writev() and _final().
 
 import { type OnReadOpts, Socket } from 'node:net'
-import { keepAliveSeconds } from './options.ts'
-import { currentTurn } from './turn.ts'
+import { currentTurn } from '../async/turn.ts'
+import { keepAliveSeconds } from '../options.ts'
 
 /** What the owner of a {@link ByteSocket} is told. Every call comes from the event loop, none from inside a method called. */
 export interface SocketEvents {
