@@ -7,7 +7,7 @@ const WIDTH = 80
 const COLUMN = 28
 
 export const ADDRESSES = `Addresses:
-  8080, :8080       a port: to listen, on all addresses; to connect, of this machine
+  8080, :8080       a port; to listen on all addresses, to connect to localhost
   host:8080         a host name or an IPv4 address, and a port
   [::1]:8080        an IPv6 address, and a port
   ./app.sock        a unix socket: anything with a slash in it
@@ -20,7 +20,7 @@ Durations have a unit: 500ms, 30s, 5m, 1h.
 export const EXIT_CODES = `Exit codes:
   0              everything ended in order; or forward or listen --exec was
                  stopped by one signal, whether or not clients were cut off
-  1              it could not listen, connect, read its input or write its output
+  1              it could not listen, connect, read its input, write its output
   2              the arguments are wrong
   3              the connection of connect or listen broke
   129, 130, 143  ended by SIGHUP, SIGINT, SIGTERM; for forward and listen --exec
@@ -31,8 +31,7 @@ export const EXIT_CODES = `Exit codes:
 export function programHelp(description: string, commands: readonly Command[]): string {
   const list = commands.map((command) => entry(command.name, command.about)).join('')
   const usages = commands.map((command) => `  ${usageOf(command)}\n`).join('')
-  return `${description}.
-
+  return `${wrap(`${description}.`, 0)}
 Usage:
 ${usages}
 Commands:

@@ -56,7 +56,8 @@ export class Outlet {
       const before = this.#stream.writableLength
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, patience)
-        this.#stream.once('drain', () => {
+        // What is written last is taken last; 'drain' comes only behind more than a stream likes to hold.
+        this.#stream.write('', () => {
           clearTimeout(timer)
           resolve()
         })
