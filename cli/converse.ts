@@ -1,5 +1,6 @@
 // One connection on standard input and output: the command `connect`, and `listen` without a program.
 
+import { fstatSync } from 'node:fs'
 import { pipeline } from 'node:stream/promises'
 import { type Connection, type ConnectOptions, connect, listen, type Server } from 'it-tcp'
 import { formatAddress, type ListenPlace, type Target } from './address.ts'
@@ -17,6 +18,7 @@ export interface ConverseOptions {
 /** Connects, and talks until both sides have ended. Gives the exit code. */
 export async function connectAndConverse(where: Target, options: ConverseOptions & Pick<ConnectOptions, 'timeout'>): Promise<number> {
   const { verbose, ...connectOptions } = options
+  checkInput()
   const report = new Report(verbose)
   return await untilSignal(async (signal) => {
     await converse(await connect(where, { ...connectOptions, signal }), signal, report)
@@ -26,6 +28,7 @@ export async function connectAndConverse(where: Target, options: ConverseOptions
 /** Takes one client, stops listening, and talks until both sides have ended. Gives the exit code. */
 export async function listenAndConverse(where: ListenPlace, options: ConverseOptions & AdmissionOptions): Promise<number> {
   const { verbose, idleTimeout, ...admission } = options
+  checkInput()
   const report = new Report(verbose)
   return await untilSignal(async (signal) => {
     const server: Server = (await listen(where, idleTimeout === undefined ? {} : { idleTimeout })) as Server
@@ -87,6 +90,11 @@ async function converse(connection: Connection, signal: AbortSignal, report: Rep
     stdin.destroy()
     report.detail(`${formatBytes(writer.bytesWritten)} sent, ${formatBytes(reader.bytesRead)} received`)
   }
+}
+
+// Node.js takes a directory for an input that is empty.
+function checkInput(): void {
+  if (fstatSync(0).isDirectory()) throw new InputError(new Error('it is a directory'))
 }
 
 /** Rejects when the signal is aborted. */
