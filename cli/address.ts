@@ -40,7 +40,8 @@ export function parseConnectAddress(text: string): Target {
   return checked(() => {
     const path = pathIn(text)
     if (path !== undefined) return toFile(path)
-    if (/^fd:\d+$/.test(text)) throw new UsageError(`must be where to connect; an inherited socket is one to listen on: received '${text}'`)
+    if (/^fd:\d+$/.test(text))
+      throw new UsageError(`must be an address to connect to; an inherited socket can only be listened on: received '${text}'`)
     const { host, port } = hostAndPortIn(text, 1)
     return toHostAndPort(host ?? 'localhost', port)
   })
@@ -55,14 +56,14 @@ export function parseNumericAddress(text: string): string {
 /** The same place, whose file has these permission bits. */
 export function withMode(where: ListenPlace, mode: number): ListenPlace {
   const { target } = where
-  if (target.kind !== 'unix') throw new UsageError('--mode is for a unix socket: where it listens has no file')
+  if (target.kind !== 'unix') throw new UsageError('--mode is only for Unix sockets')
   return onFile(target.path, { mode })
 }
 
 /** The same target, reached from this address. */
 export function withSource(where: Target, localAddress: string): Target {
   const { target } = where
-  if ('family' in target) throw new UsageError('--source is for TCP: a unix socket is reached from no address')
+  if ('family' in target) throw new UsageError('--source is only for TCP')
   return toHostAndPort(target.host, target.port, { localAddress })
 }
 
@@ -95,7 +96,7 @@ function withoutScheme(text: string): string {
 
 function descriptorIn(digits: string, text: string): number {
   const fd = Number(digits)
-  if (!/^\d{1,9}$/.test(digits)) throw new UsageError(`must have the number of a descriptor behind fd: as in fd:3: received '${text}'`)
+  if (!/^\d{1,9}$/.test(digits)) throw new UsageError(`must be fd: and the number of a descriptor, such as fd:3: received '${text}'`)
   return fd
 }
 
@@ -104,7 +105,7 @@ function hostAndPortIn(text: string, minimum: number): { host: string | undefine
   // The host may be missing, with its colon or without: 8080, :8080.
   const match = /^(?:(\[[^\]]*\]|[^\s:[\]]*):)?([^\s:]*)$/.exec(text)
   if (match === null)
-    throw new UsageError(`${/^[\da-f:.]+$/i.test(text) ? 'must have its IPv6 address in brackets, [::1]:8080' : FORMS}: received '${text}'`)
+    throw new UsageError(`${/^[\da-f:.]+$/i.test(text) ? 'must have the IPv6 address in brackets, [::1]:8080' : FORMS}: received '${text}'`)
   const [, host = '', digits = ''] = match
   const bare = host.replace(/^\[|\]$/g, '')
   if ((host === '' && !/^\d/.test(digits)) || (host !== '' && bare === '')) throw new UsageError(`${FORMS}: received '${text}'`)

@@ -3,6 +3,7 @@
 import { BlockList, isIP } from 'node:net'
 import type { Connection, SocketAddress } from 'it-tcp'
 import { UsageError } from './failure.ts'
+import { formatCount } from './quantity.ts'
 
 /** Why a client was turned away. */
 export class Refusal extends Error {
@@ -50,11 +51,11 @@ export class Admission {
     }
     if (taken >= this.#perAddress) {
       this.refused++
-      return new Refusal('TOO_MANY_OF_ADDRESS', `${taken} of ${key} are served already`)
+      return new Refusal('TOO_MANY_OF_ADDRESS', `already serving ${formatCount(taken, 'connection')} from ${key}`)
     }
     if (this.#serving >= this.limit) {
       this.dropped++
-      return new Refusal('DROPPED', `dropped at the limit of ${this.limit}`)
+      return new Refusal('DROPPED', `dropped at the limit of ${formatCount(this.limit, 'connection')}`)
     }
     this.#serving++
     this.#taken.set(key, taken + 1)
@@ -75,7 +76,7 @@ export class Admission {
  */
 export function checkHasAddresses(isUnix: boolean, { allow, maxConnectionsPerAddress }: AdmissionOptions): void {
   const flag = allow !== undefined ? '--allow' : maxConnectionsPerAddress !== undefined ? '--max-connections-per-address' : undefined
-  if (isUnix && flag !== undefined) throw new UsageError(`${flag} is for TCP: clients of a unix socket have no address`)
+  if (isUnix && flag !== undefined) throw new UsageError(`${flag} is only for TCP: clients of a Unix socket have no address`)
 }
 
 /** Adds a range of addresses, such as 10.0.0.0/8, or a single address. */

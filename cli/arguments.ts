@@ -87,7 +87,7 @@ export function readArguments(command: Command, args: readonly string[]): Given 
     if (token.kind !== 'option') continue
     if (token.name === 'help') return { operands: [], values: {}, wantsHelp: true }
     const { name, entry } = byFlag.get(token.name) ?? unknownOption(command, token.rawName, [...byFlag.keys()])
-    if (Object.hasOwn(values, name) && entry.isRepeatable !== true) throw new UsageError(`${token.rawName} is given twice`)
+    if (Object.hasOwn(values, name) && entry.isRepeatable !== true) throw new UsageError(`${token.rawName} was given twice`)
     values[name] = meaningOf(token.rawName, entry, token.value, values[name])
   }
   for (const [name, { needs }] of Object.entries(command.options)) {
@@ -158,9 +158,9 @@ function unknownOption({ name }: Command, flag: string, flags: readonly string[]
 function checkOperands(command: Command, given: readonly string[]): void {
   const { operands } = command
   const missing = operands[given.length]
-  if (missing !== undefined) throw new UsageError(`${placeOf(missing)} is missing: ${usageOf(command)}`)
+  if (missing !== undefined) throw new UsageError(`missing ${placeOf(missing)}: ${usageOf(command)}`)
   if (given.length > operands.length && operands.at(-1)?.endsWith('...') !== true) {
-    throw new UsageError(`'${given[operands.length]}' is one argument too many: ${usageOf(command)}`)
+    throw new UsageError(`unexpected argument '${given[operands.length]}': ${usageOf(command)}`)
   }
 }
 

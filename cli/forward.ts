@@ -46,10 +46,10 @@ class Upstreams {
   async connect({ signal }: Connection, session: Session, report: Report): Promise<Connection> {
     const failures: unknown[] = []
     for (const target of this.#targets) {
-      const { where, name, isDown } = target
+      const { where, name } = target
       try {
         const upstream = await connect(where, { ...this.#timeout, signal })
-        if (isDown) report.say(`${name} can be reached again`)
+        if (target.isDown) report.say(`${name} can be reached again`)
         target.isDown = false
         report.detail(`${session.client}: connected to ${name}`)
         return upstream
@@ -57,9 +57,10 @@ class Upstreams {
         if (!(error instanceof ConnectError || error instanceof ConnectTimeoutError)) throw error
         failures.push(error)
         report.detail(`${session.client}: ${explain(error)}`)
-        // Where there is one target, each client's failure is told; where another takes its place, only that it has come to that.
-        if (!isDown && this.#targets.length > 1) report.say(`${explain(error)}; the next target is tried, for each client from now on`)
-        target.isDown = this.#targets.length > 1
+        // Where another takes its place that is told once; where none does, of each client who finds none.
+        if (target === this.#targets.at(-1)) continue
+        if (!target.isDown) report.say(`${explain(error)}; its clients go to the next target`)
+        target.isDown = true
       }
     }
     if (failures.length === 1) throw failures[0]

@@ -6,24 +6,24 @@ const WIDTH = 80
 /** Where descriptions begin. */
 const COLUMN = 28
 
-export const ADDRESSES = `Addresses:
+const ADDRESSES = `Addresses:
   8080, :8080       a port; to listen on all addresses, to connect to localhost
   host:8080         a host name or an IPv4 address, and a port
   [::1]:8080        an IPv6 address, and a port
-  ./app.sock        a unix socket: anything with a slash in it
-  unix:app.sock     a unix socket
-  fd:3              to listen: a listening socket that the process has inherited
+  ./app.sock        a Unix socket: anything with a slash in it
+  unix:app.sock     a Unix socket
+  fd:3              a listening socket that the process has inherited
 
 Durations have a unit: 500ms, 30s, 5m, 1h.
 `
 
-export const EXIT_CODES = `Exit codes:
-  0              everything ended in order; or forward or listen --exec was
-                 stopped by one signal, whether or not clients were cut off
+const EXIT_CODES = `Exit codes:
+  0              everything ended in order, or a first signal has stopped
+                 forward or listen --exec, even if clients were cut off
   1              it could not listen, connect, read its input, write its output
   2              the arguments are wrong
   3              the connection of connect or listen broke
-  129, 130, 143  ended by SIGHUP, SIGINT, SIGTERM; for forward and listen --exec
+  129, 130, 143  ended by SIGHUP, SIGINT or SIGTERM; forward and listen --exec
                  by a second signal
 `
 

@@ -23,5 +23,5 @@ export function leaveInitToShell(inheritsSocket: boolean, report: Report): void 
   if (execve !== undefined && !inheritsSocket) {
     execve.call(process, '/bin/sh', ['sh', '-c', INIT, 'it-tcp', process.execPath, ...process.execArgv, ...process.argv.slice(1)])
   }
-  report.say('as the first process of a container this leaves ended processes behind: start it with an init, such as docker run --init')
+  report.say('as PID 1 this process cannot reap orphans, which will pile up as zombies: use an init, such as docker run --init')
 }

@@ -7,44 +7,39 @@ import { UsageError } from './failure.ts'
 import { parseCount, parseDuration, parseMode } from './quantity.ts'
 import { LOG_FORMATS, type LogFormat } from './session.ts'
 
-const verbose = flag('tell more on standard error: who comes, what is tried, how it ends', { short: 'v' })
-const source = option('<address>', 'numeric address of this machine to connect from', parseNumericAddress, {
+const verbose = flag('report clients, attempts and results on standard error', { short: 'v' })
+const source = option('<address>', 'local address to connect from, numeric', parseNumericAddress, {
   otherwise: "the system's choice"
 })
-const mode = option('<bits>', "permissions of a unix socket's file, such as 660", parseMode, { otherwise: 'as the umask says' })
-const allow = option('<range>', 'serve only clients from these addresses, such as 10.0.0.0/8; others are reset', parseRange, {
+const mode = option('<bits>', "permissions of the Unix socket's file, such as 660", parseMode, { otherwise: 'what the umask allows' })
+const allow = option('<range>', 'serve only clients from these addresses, such as 10.0.0.0/8, and reset others', parseRange, {
   isRepeatable: true,
   otherwise: 'everybody'
 })
-const idleTimeout = option('<duration>', 'reset the connection when no byte went either way for so long', parseDuration, {
+const idleTimeout = option('<duration>', 'reset a connection after this long without a byte in either direction', parseDuration, {
   otherwise: 'none'
 })
 
-const CLIENTS_AT_ONCE = ['<count>', "clients to serve at once; others wait in the kernel's queue", parseCount] as const
-const maxConnectionsPerAddress = option(
-  '<count>',
-  'clients from one address to serve at once, where an IPv6 /64 counts as one; others are reset',
-  parseCount,
-  {
-    otherwise: 'none'
-  }
-)
-const backlog = option('<count>', 'clients that may wait there', parseCount, { default: '511' })
-const drop = flag('at the limit, reset others at once instead of letting them wait')
-const grace = option('<duration>', 'for open connections to finish after a first signal', parseDuration, { default: '30s' })
-const log = option('<format>', 'a line per connection on standard output, when it is over: text or json', parseFormat, {
+const CLIENTS_AT_ONCE = ['<count>', "clients to serve at once; further ones wait in the kernel's queue", parseCount] as const
+const maxConnectionsPerAddress = option('<count>', 'the same for one address or IPv6 /64; further ones are reset', parseCount, {
+  otherwise: 'none'
+})
+const backlog = option('<count>', 'clients that may wait in that queue', parseCount, { default: '511' })
+const drop = flag('at the limit, reset further clients instead of letting them wait')
+const grace = option('<duration>', 'how long open connections may take to finish after a signal', parseDuration, { default: '30s' })
+const log = option('<format>', 'write a line for each connection to standard output: text or json', parseFormat, {
   otherwise: 'none'
 })
 
 export const FORWARD_OPTIONS = {
-  maxConnections: option(...CLIENTS_AT_ONCE, { otherwise: 'what the limit of open files allows' }),
+  maxConnections: option(...CLIENTS_AT_ONCE, { otherwise: 'what the limit on open files allows' }),
   maxConnectionsPerAddress,
   backlog,
   drop,
   allow,
   mode,
   idleTimeout,
-  connectTimeout: option('<duration>', 'for reaching a target, name resolution included', parseDuration, { default: '30s' }),
+  connectTimeout: option('<duration>', 'how long reaching a target may take, with name resolution', parseDuration, { default: '30s' }),
   source,
   grace,
   log,
@@ -52,7 +47,7 @@ export const FORWARD_OPTIONS = {
 }
 
 export const CONNECT_OPTIONS = {
-  timeout: option('<duration>', 'for reaching the address, name resolution included', parseDuration, { default: '30s' }),
+  timeout: option('<duration>', 'how long reaching the address may take, with name resolution', parseDuration, { default: '30s' }),
   idleTimeout,
   source,
   verbose
@@ -63,7 +58,7 @@ const onlyWithExec = { needs: 'exec' } as const
 export const LISTEN_OPTIONS = {
   exec: option(
     '<command>',
-    'run this in a shell for each client: its input and output are the connection, IT_TCP_CLIENT in its environment is the client',
+    "run this in a shell for each client; its input and output are the connection, IT_TCP_CLIENT is the client's address",
     parseCommand
   ),
   maxConnections: option(...CLIENTS_AT_ONCE, { ...onlyWithExec, default: '100' }),

@@ -22,13 +22,13 @@ const COMMANDS: readonly RunnableCommand[] = [
   command({
     name: 'forward',
     about:
-      'Forward every client to a target, between any two of TCP and unix sockets. Of several targets the next one is tried when one cannot be reached.',
+      'Forward every client to a target, over TCP or Unix sockets on either side. If a target cannot be reached, the next one is tried.',
     operands: ['listen', 'target...'],
     options: FORWARD_OPTIONS,
     examples: [
-      ['it-tcp forward 8080 db.internal:5432 --max-connections 20', '20 clients at once; the others wait'],
-      ['it-tcp forward /run/app.sock 10.0.0.7:80 10.0.0.8:80', 'a second target where the first cannot be reached'],
-      ['it-tcp forward 127.0.0.1:6379 /run/redis.sock --log json >log.jsonl', 'a unix socket over TCP, with a log']
+      ['it-tcp forward 8080 db.internal:5432 --max-connections 20', 'at most 20 clients at once, the others wait'],
+      ['it-tcp forward /run/app.sock 10.0.0.7:80 10.0.0.8:80', 'the second target is for when the first cannot be reached'],
+      ['it-tcp forward 127.0.0.1:6379 /run/redis.sock --log json >log.jsonl', 'a Unix socket over TCP, with a log']
     ],
     async run([listen = '', ...targets], { mode, source, ...options }) {
       const from = placeOf('<listen>', listen, mode, options)
@@ -41,13 +41,13 @@ const COMMANDS: readonly RunnableCommand[] = [
   }),
   command({
     name: 'connect',
-    about: 'Connect standard input and output. The end of the input is a half-close.',
+    about: 'Connect standard input and output to an address. The end of the input becomes a half-close.',
     operands: ['address'],
     options: CONNECT_OPTIONS,
     examples: [
-      ["printf 'GET / HTTP/1.0\\r\\n\\r\\n' | it-tcp connect example.com:80", 'ask, and print the answer'],
-      ['it-tcp connect /run/app.sock <request >answer', 'the same with files, over a unix socket'],
-      ['it-tcp connect localhost:25 --timeout 2s --verbose', 'by hand, with a word on what happens']
+      ["printf 'GET / HTTP/1.0\\r\\n\\r\\n' | it-tcp connect example.com:80", 'send a request and print the answer'],
+      ['it-tcp connect /run/app.sock <request >answer', 'the same with files, over a Unix socket'],
+      ['it-tcp connect localhost:25 --timeout 2s --verbose', 'type by hand, and see what happens']
     ],
     async run([address = ''], { source, ...options }) {
       return await connectAndConverse(targetOf('<address>', address, source), options)
@@ -55,13 +55,13 @@ const COMMANDS: readonly RunnableCommand[] = [
   }),
   command({
     name: 'listen',
-    about: 'Take one client on standard input and output, or with --exec any number, each with a process of its own.',
+    about: 'Serve one client on standard input and output, or with --exec any number, each with its own process.',
     operands: ['address'],
     options: LISTEN_OPTIONS,
     examples: [
-      ['it-tcp listen 9000 >received', 'take what one client sends'],
-      ["it-tcp listen 7000 --exec 'tr a-z A-Z' --max-connections 10", 'a service out of a filter'],
-      ['it-tcp listen /run/date.sock --mode 660 --exec date', 'for members of a group only']
+      ['it-tcp listen 9000 >received', 'save what one client sends'],
+      ["it-tcp listen 7000 --exec 'tr a-z A-Z' --max-connections 10", 'turn a filter into a service'],
+      ['it-tcp listen /run/date.sock --mode 660 --exec date', 'only for members of a group']
     ],
     async run([address = ''], { mode, exec, ...options }) {
       const where = placeOf('<address>', address, mode, options)
@@ -88,6 +88,7 @@ export async function runProgram([name, ...args]: readonly string[]): Promise<nu
     return EXIT.usage
   }
   if (name === '--version' || name === '-V') return print(`${version}\n`)
+  if (name === 'help' && args.length > 0) return await runProgram([...args, '--help'])
   if (name === '--help' || name === '-h' || name === 'help') return print(programHelp(description, COMMANDS))
   const command = COMMANDS.find((other) => other.name === name)
   if (command === undefined) throw unknownCommand(name)

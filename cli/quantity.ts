@@ -20,7 +20,7 @@ export function parseDuration(text: string): number {
   const [, digits, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(text) ?? []
   if (digits === undefined) throw new UsageError(`must be a duration such as 500ms, 30s, 5m or 1h: received '${text}'`)
   const duration = Number(digits) * UNITS[unit as keyof typeof UNITS]
-  if (!(duration > 0)) throw new UsageError(`must be longer than nothing: received '${text}'`)
+  if (!(duration > 0)) throw new UsageError(`must be above 0: received '${text}'`)
   return duration
 }
 

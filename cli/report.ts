@@ -48,9 +48,9 @@ export class Report {
   /** A line of the log. */
   log(line: string): void {
     this.#log ??= new Outlet(this.#stdout, {
-      stuck: () => this.say('nobody reads the log: lines are left out'),
-      taken: (leftOut) => this.say(`the log is read again: ${formatCount(leftOut, 'line')} left out`),
-      gone: (error) => this.say(`there is no log any more: ${explain(error)}`)
+      stuck: () => this.say('the log is not being read: dropping lines'),
+      taken: (leftOut) => this.say(`the log is being read again: ${formatCount(leftOut, 'line')} dropped`),
+      gone: (error) => this.say(`the log can no longer be written: ${explain(error)}`)
     })
     const log = this.#log
     // A log that goes elsewhere leaves the terminal alone.
@@ -84,7 +84,7 @@ export class Report {
   /** Waits for who reads the log and the messages, as long as he takes something. Gives whether all was taken. */
   async flushed(): Promise<boolean> {
     const isTaken = (await this.#log?.flushed()) ?? true
-    if (!isTaken) this.say('nobody reads the log: its end is left out')
+    if (!isTaken) this.say('the log is not being read: dropping the rest')
     return (await this.#messages.flushed()) && isTaken
   }
 

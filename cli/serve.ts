@@ -52,7 +52,7 @@ export async function serve(where: ListenPlace, options: ServeOptions, descripto
     report.detail(`${session.client}: turned away: ${refusal.message}`)
     if (refusal.code !== 'DROPPED' || performance.now() < nextMessage) return
     nextMessage = performance.now() + MESSAGE_INTERVAL
-    report.say(`${admission.limit} of ${admission.limit} are open: further clients are dropped`)
+    report.say(`at the limit of ${formatCount(admission.limit, 'connection')}: dropping further clients`)
   }
 
   const handler = async (client: Connection): Promise<void> => {

@@ -40,10 +40,10 @@ describe('addresses on the command line', () => {
     for (const text of ['fd:', 'fd:x', 'fd:-1', 'fd:1.5', 'fd:99999999999']) {
       expect(() => parseListenAddress(text)).to.throw(
         UsageError,
-        `must have the number of a descriptor behind fd: as in fd:3: received '${text}'`
+        `must be fd: and the number of a descriptor, such as fd:3: received '${text}'`
       )
     }
-    expect(() => parseConnectAddress('fd:3')).to.throw(UsageError, 'must be where to connect')
+    expect(() => parseConnectAddress('fd:3')).to.throw(UsageError, 'must be an address to connect to')
   })
 
   const FORMS = 'must be PORT, HOST:PORT, [IPV6]:PORT, or a path with a slash in it'
@@ -60,7 +60,7 @@ describe('addresses on the command line', () => {
     ['[]:80', `${FORMS}: received '[]:80'`],
     ['[::1]', `${FORMS}: received '[::1]'`],
     ['::1', "must have a port, with the IPv6 address in brackets, [::1]:8080: received '::1'"],
-    ['1:2:3:80', "must have its IPv6 address in brackets, [::1]:8080: received '1:2:3:80'"],
+    ['1:2:3:80', "must have the IPv6 address in brackets, [::1]:8080: received '1:2:3:80'"],
     ['a b:80', `${FORMS}: received 'a b:80'`],
     ['http://localhost:8080/', "must be HOST:PORT, here localhost:8080, not a URL: received 'http://localhost:8080/'"],
     ['https://example.com/a/b', "must be HOST:PORT, here example.com:443, not a URL: received 'https://example.com/a/b'"],
@@ -80,13 +80,13 @@ describe('addresses on the command line', () => {
   it('take a mode where there is a file', () => {
     expect(withMode(parseListenAddress('/run/app.sock'), 0o660).target).to.deep.equal({ kind: 'unix', path: '/run/app.sock', mode: 0o660 })
     for (const text of ['8080', 'fd:3'])
-      expect(() => withMode(parseListenAddress(text), 0o660)).to.throw(UsageError, '--mode is for a unix socket')
+      expect(() => withMode(parseListenAddress(text), 0o660)).to.throw(UsageError, '--mode is only for Unix sockets')
   })
 
   it('take an address to connect from where there is one', () => {
     const { target, bind } = withSource(parseConnectAddress('db:1'), parseNumericAddress('127.0.0.2'))
     expect([target, bind]).to.deep.equal([{ host: 'db', port: 1 }, { localAddress: '127.0.0.2' }])
-    expect(() => withSource(parseConnectAddress('/run/app.sock'), '::1')).to.throw(UsageError, '--source is for TCP')
+    expect(() => withSource(parseConnectAddress('/run/app.sock'), '::1')).to.throw(UsageError, '--source is only for TCP')
     for (const text of ['', 'lo', 'localhost', '127.0.0.1:80', '[::1]', '10.0.0.0/8']) {
       expect(() => parseNumericAddress(text)).to.throw(UsageError, `must be a numeric address without a port: received '${text}'`)
     }

@@ -29,7 +29,7 @@ describe('the admission of clients', () => {
     const [first, second, third] = [client('10.0.0.1'), client('10.0.0.1'), client('10.0.0.1')] as const
     expect(admission.admit(first)).to.equal(undefined)
     expect(admission.admit(second)).to.equal(undefined)
-    expect(admission.admit(third)).to.include({ code: 'TOO_MANY_OF_ADDRESS', message: '2 of 10.0.0.1 are served already' })
+    expect(admission.admit(third)).to.include({ code: 'TOO_MANY_OF_ADDRESS', message: 'already serving 2 connections from 10.0.0.1' })
     expect(admission.admit(client('10.0.0.2'))).to.equal(undefined)
     first.leave()
     await turns(1)
@@ -68,7 +68,7 @@ describe('the admission of clients', () => {
         })
       )
     ).to.equal(undefined)
-    expect(admission.admit(client('10.0.0.2'))).to.include({ code: 'DROPPED', message: 'dropped at the limit of 1' })
+    expect(admission.admit(client('10.0.0.2'))).to.include({ code: 'DROPPED', message: 'dropped at the limit of 1 connection' })
     first.leave()
     await turns(1)
     expect(admission.admit(client('10.0.0.2'))).to.have.property('code', 'DROPPED')

@@ -54,12 +54,12 @@ describe('the arguments of a command', () => {
   })
 
   for (const [line, message] of [
-    ['a', '<rest>... is missing: it-tcp try <first> <rest>... [options]'],
+    ['a', 'missing <rest>...: it-tcp try <first> <rest>... [options]'],
     ['a b --max-connections 0', "--max-connections must be a whole number, 1 or more: received '0'"],
     ['a b --max-connections -1', "--max-connections must be a whole number, 1 or more: received '-1'"],
     ['a b --max-connections=', "--max-connections must be a whole number, 1 or more: received ''"],
     ['a b --max-connections', '--max-connections needs a value: --max-connections <count>'],
-    ['a b --max-connections 1 --max-connections 2', '--max-connections is given twice'],
+    ['a b --max-connections 1 --max-connections 2', '--max-connections was given twice'],
     ['a b --loud=yes', "--loud takes no value: received 'yes'"],
     ['a b --echo', '--echo has no effect without --loud'],
     ['a b --max-conections 1', "unknown option '--max-conections' (did you mean --max-connections?)"],
@@ -142,21 +142,21 @@ describe('the command', function () {
     ['frward 1 2', "unknown command 'frward' (did you mean forward?)"],
     ['serve 1', "unknown command 'serve': there are forward, connect and listen"],
     ['--frop', "unknown option '--frop': there are forward, connect and listen"],
-    ['forward 8080', '<target>... is missing: it-tcp forward <listen> <target>... [options]'],
-    ['connect 1 2', "'2' is one argument too many: it-tcp connect <address> [options]"],
+    ['forward 8080', 'missing <target>...: it-tcp forward <listen> <target>... [options]'],
+    ['connect 1 2', "unexpected argument '2': it-tcp connect <address> [options]"],
     ['forward 1 2 --frop', "unknown option '--frop' (did you mean --drop?)"],
     ['forward 1 2 --log xml', "--log must be text or json: received 'xml'"],
     ['forward 1 2 --max-connections none', "--max-connections must be a whole number, 1 or more: received 'none'"],
     ['forward 1 2 --max-connections 0', "--max-connections must be a whole number, 1 or more: received '0'"],
     ['forward 1 2 --idle-timeout 5', "--idle-timeout must have a unit, 5ms, 5s, 5m or 5h: received '5'"],
-    ['forward 1 2 --grace 0s', "--grace must be longer than nothing: received '0s'"],
+    ['forward 1 2 --grace 0s', "--grace must be above 0: received '0s'"],
     ['forward 1 2 --allow 10.0.0.0/33', "--allow must be an address or a range of addresses such as 10.0.0.0/8: received '10.0.0.0/33'"],
-    ['forward 1 2 --mode 660', '--mode is for a unix socket: where it listens has no file'],
-    ['forward 1 /run/s --source 127.0.0.1', '--source is for TCP: a unix socket is reached from no address'],
-    ['forward /run/s 1 --allow ::1', '--allow is for TCP: clients of a unix socket have no address'],
+    ['forward 1 2 --mode 660', '--mode is only for Unix sockets'],
+    ['forward 1 /run/s --source 127.0.0.1', '--source is only for TCP'],
+    ['forward /run/s 1 --allow ::1', '--allow is only for TCP: clients of a Unix socket have no address'],
     [
       'forward /run/s 1 --max-connections-per-address 1',
-      '--max-connections-per-address is for TCP: clients of a unix socket have no address'
+      '--max-connections-per-address is only for TCP: clients of a Unix socket have no address'
     ],
     ['forward 80x 2', "<listen> must have a port from 0 to 65535: received '80x'"],
     ['forward 1 2 0', "<target> must have a port from 1 to 65535: received '0'"],

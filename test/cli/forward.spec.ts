@@ -132,7 +132,7 @@ describe('it-tcp forward', function () {
     await until(() => linesOf(running.stdout) === 20, 'each that was dropped is logged')
     for (const { client, upstream: reached, error } of records(running)) {
       expect(client).to.match(/^127\.0\.0\.1:\d+$/)
-      expect([reached, error]).to.deep.equal([null, { code: 'DROPPED', message: 'dropped at the limit of 1' }])
+      expect([reached, error]).to.deep.equal([null, { code: 'DROPPED', message: 'dropped at the limit of 1 connection' }])
     }
     first.end()
     server.end()
@@ -154,7 +154,7 @@ describe('it-tcp forward', function () {
     served?.end()
     expect(await running.exit).to.equal(0)
     expect(running.stderr).to.not.contain('wait')
-    expect(running.stderr.match(/further clients are dropped/g)?.length).to.equal(1)
+    expect(running.stderr.match(/dropping further clients/g)?.length).to.equal(1)
     expect(running.stderr).to.match(/stopped: 1 connection finished; \d+ clients dropped\n$/)
   })
 
@@ -184,7 +184,9 @@ describe('it-tcp forward', function () {
     const held = [await pair(running.target, upstream), await pair(running.target, upstream)]
     for (let round = 0; round < 3; round++) await turnedAway(running.target)
     await until(() => linesOf(running.stdout) === 3, 'they are logged')
-    expect(records(running)[2]).to.deep.include({ error: { code: 'TOO_MANY_OF_ADDRESS', message: '2 of 127.0.0.1 are served already' } })
+    expect(records(running)[2]).to.deep.include({
+      error: { code: 'TOO_MANY_OF_ADDRESS', message: 'already serving 2 connections from 127.0.0.1' }
+    })
     const other = await clientFrom('127.0.0.2', running.target)
     other.end('hello')
     expect(`${await readToEnd(await upstream.accept())}`).to.equal('hello')
@@ -211,7 +213,7 @@ describe('it-tcp forward', function () {
       await until(() => linesOf(running.stdout) === round, 'it is logged')
       expect(records(running).at(-1)).to.deep.include({ upstream: written(second.target), error: null })
     }
-    const down = `it-tcp: cannot connect to 127.0.0.1:${first}: connection refused; the next target is tried, for each client from now on\n`
+    const down = `it-tcp: cannot connect to 127.0.0.1:${first}: connection refused; its clients go to the next target\n`
     expect(running.stderr.split(down).length).to.equal(2)
     const upstream = await startUpstreamOn(first)
     await pair(running.target, upstream)
@@ -268,7 +270,7 @@ describe('it-tcp forward', function () {
     })
     expect([await running.exit, running.stderr]).to.deep.equal([
       2,
-      'it-tcp: --allow is for TCP: clients of a unix socket have no address\n'
+      'it-tcp: --allow is only for TCP: clients of a Unix socket have no address\n'
     ])
   })
 
@@ -438,11 +440,11 @@ describe('it-tcp forward', function () {
       server.end('answer')
       expect(`${await readToEnd(client)}`).to.equal('answer')
     }
-    await until(() => running.stderr.includes('there is no log any more'), 'it is told')
+    await until(() => running.stderr.includes('the log can no longer be written'), 'it is told')
     expect(running.child.exitCode).to.equal(null)
     running.child.kill('SIGTERM')
     expect(await running.exit).to.equal(0)
-    expect(running.stderr.match(/there is no log any more: write EPIPE/g)?.length).to.equal(1)
+    expect(running.stderr.match(/the log can no longer be written: write EPIPE/g)?.length).to.equal(1)
   })
 
   it('is ended by a signal also while nobody reads its log, and says that its end is left out', async () => {
@@ -456,7 +458,7 @@ describe('it-tcp forward', function () {
     await once(running.child, 'exit')
     running.child.stdout?.resume()
     expect(await running.exit).to.equal(0)
-    expect(running.stderr).to.contain('it-tcp: nobody reads the log: its end is left out\n')
+    expect(running.stderr).to.contain('it-tcp: the log is not being read: dropping the rest\n')
   })
 
   it('has a status line on a terminal: open, waiting, done, bytes', async function () {

@@ -27,8 +27,7 @@ describe('quantities on the command line', () => {
   })
 
   it('refuses a duration of nothing', () => {
-    for (const text of ['0s', '0.0h'])
-      expect(() => parseDuration(text)).to.throw(UsageError, `must be longer than nothing: received '${text}'`)
+    for (const text of ['0s', '0.0h']) expect(() => parseDuration(text)).to.throw(UsageError, `must be above 0: received '${text}'`)
   })
 
   for (const text of ['', '0', '-1', '1.5', '1e3', 'ten', '0x10', '99999999999999999']) {

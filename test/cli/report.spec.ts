@@ -24,10 +24,10 @@ describe('what the command tells', () => {
     stdout.stop()
     for (let count = 0; count < 5_000; count++) report.log(line)
     expect(stdout.writableLength).to.be.within(1_048_576, 1_050_000)
-    expect(stderr.text).to.equal('it-tcp: nobody reads the log: lines are left out\n')
+    expect(stderr.text).to.equal('it-tcp: the log is not being read: dropping lines\n')
     stdout.go()
     await until(() => stdout.writableLength === 0, 'it is read')
-    expect(stderr.text).to.match(/\nit-tcp: the log is read again: 39\d\d lines left out\n$/)
+    expect(stderr.text).to.match(/\nit-tcp: the log is being read again: 39\d\d lines dropped\n$/)
     report.log('a last line')
     await turns(2)
     expect(stdout.text.endsWith('\na last line\n')).to.equal(true)
@@ -41,7 +41,7 @@ describe('what the command tells', () => {
       report.log(line)
       await turns(2)
     }
-    expect(stderr.text).to.equal('it-tcp: there is no log any more: write EPIPE\n')
+    expect(stderr.text).to.equal('it-tcp: the log can no longer be written: write EPIPE\n')
     expect(await report.flushed()).to.equal(true)
   })
 
