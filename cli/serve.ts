@@ -25,8 +25,8 @@ export interface ServeOptions extends AdmissionOptions {
 /** Serves one client, until both sides have ended; throws what broke it. */
 export type Service = (client: Connection, session: Session, report: Report) => Promise<void>
 
-/** Slots beyond the limit, in which clients are until they are dropped. */
-const ROOM_FOR_DROPPING = 8
+/** The slot beyond the limit, in which a client is until it is dropped. */
+const ROOM_FOR_DROPPING = 1
 /** Milliseconds between two messages that clients are dropped. */
 const MESSAGE_INTERVAL = 60_000
 

@@ -128,7 +128,12 @@ describe('it-tcp forward', function () {
     const upstream = await startUpstream()
     const running = await startForward(upstream, ['--max-connections', '1', '--drop', '--log', 'json'])
     const [first, server] = await pair(running.target, upstream)
-    for (let round = 0; round < 20; round++) await turnedAway(running.target)
+    // All at once, when it goes on.
+    running.child.kill('SIGSTOP')
+    const dropped = Array.from({ length: 20 }, () => turnedAway(running.target))
+    await turns(50)
+    running.child.kill('SIGCONT')
+    await Promise.all(dropped)
     await until(() => linesOf(running.stdout) === 20, 'each that was dropped is logged')
     for (const { client, upstream: reached, error } of records(running)) {
       expect(client).to.match(/^127\.0\.0\.1:\d+$/)
