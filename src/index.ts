@@ -43,10 +43,21 @@ export {
   IdleTimeoutError,
   LimitExceededError,
   ListenError,
+  ProxyHeaderError,
+  ReadTimeoutError,
   ServerClosedError,
   UnexpectedEndError
 } from './errors.ts'
 export type { ConnectionOptions, ConnectOptions, ConnectSocketOptions, ListenOptions, ServerOptions } from './options.ts'
+export type {
+  HeaderReader,
+  LocalHeaderOptions,
+  ProxiedHeaderOptions,
+  ProxyHeader,
+  ProxyHeaderOptions,
+  ReadProxyHeaderOptions
+} from './proxy-header.ts'
+export { formatProxyHeader, readProxyHeader } from './proxy-header.ts'
 export type { Bytes, LimitedReadOptions, Reader, ReadOptions } from './reader.ts'
 export type { InetServer, ListeningSocketInfo as ListeningSocket, ServerCloseOptions, UnixServer } from './server.ts'
 export { listen, Server } from './server.ts'

@@ -1,0 +1,61 @@
+// Who may send a PROXY header: whoever could say who the client is could be anybody.
+
+import { BlockList } from 'node:net'
+import { inspect } from 'node:util'
+import type { SocketAddress } from '../address.ts'
+import { bytesOf, inetAddressOf, isStrictIPv4, isStrictIPv6 } from './ip-bytes.ts'
+
+const PREFIX = /^(?:0|[1-9]\d{0,2})$/
+// An IPv4 address in an IPv6 one stands behind so many bits.
+const MAPPED_BITS = 96
+
+/** Whether a sender is trusted. */
+export type TrustedSenders = (sender: SocketAddress) => boolean
+
+/**
+ * Who is trusted: everybody if `from` is `'anybody'`, otherwise the IP addresses and CIDR ranges in it, and with `'unix'` every peer of a unix
+ * socket. An IPv4-mapped IPv6 address is the IPv4 one on either side, and an IPv6 range has no IPv4 address in it.
+ *
+ * @throws {TypeError | RangeError} If an entry is neither an address nor a range; `action` begins the message.
+ */
+export function trustedSenders(from: readonly string[] | 'anybody', action = 'Cannot listen'): TrustedSenders {
+  if (from === 'anybody') return () => true
+  if (!Array.isArray(from)) {
+    throw new TypeError(`${action} as 'from' must be an array of addresses and CIDR ranges, or 'anybody': received ${inspect(from)}`)
+  }
+  // One for each family: BlockList has the IPv4 addresses in the mapped part of the IPv6 ones, so that '::/0' would be everybody.
+  const lists = { IPv4: new BlockList(), IPv6: new BlockList() }
+  let unix = false
+  for (const entry of from) {
+    if (entry === 'unix') unix = true
+    else addTo(lists, action, entry)
+  }
+  return (sender) => {
+    if (sender.family === 'unix') return unix
+    const { family, address } = normalised(sender.address)
+    return lists[family].check(address, family === 'IPv4' ? 'ipv4' : 'ipv6')
+  }
+}
+
+function addTo(lists: Record<'IPv4' | 'IPv6', BlockList>, action: string, entry: unknown): void {
+  if (typeof entry !== 'string') {
+    throw new TypeError(`${action} as 'from' must have strings as entries: received ${inspect(entry)}`)
+  }
+  const [address = '', prefix, ...rest] = entry.split('/')
+  const bits = isStrictIPv4(address) ? 32 : isStrictIPv6(address) ? 128 : undefined
+  const length = prefix === undefined ? bits : PREFIX.test(prefix) ? Number(prefix) : undefined
+  if (bits === undefined || length === undefined || length > bits || rest.length > 0) {
+    throw new RangeError(
+      `${action} as 'from' must have IP addresses, CIDR ranges such as '10.0.0.0/8' or 'unix' as entries: received ${inspect(entry)}`
+    )
+  }
+  const isInMapped = bits === 128 && normalised(address).family === 'IPv4' && length >= MAPPED_BITS
+  if (isInMapped) lists.IPv4.addSubnet(normalised(address).address, length - MAPPED_BITS, 'ipv4')
+  else if (bits === 32) lists.IPv4.addSubnet(address, length, 'ipv4')
+  else lists.IPv6.addSubnet(address, length, 'ipv6')
+}
+
+function normalised(address: string): { readonly family: 'IPv4' | 'IPv6'; readonly address: string } {
+  const bytes = bytesOf(address)
+  return inetAddressOf(bytes, 0, bytes.byteLength as 4 | 16, 0)
+}
