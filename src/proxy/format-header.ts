@@ -20,13 +20,22 @@ type Tlv = readonly [type: number, value: Uint8Array]
 type Ends = readonly [source: SocketAddress, destination: SocketAddress] | undefined
 
 /**
+ * The bytes that a client sends before anything else, before a TLS handshake too; undefined if it sends no header.
+ *
+ * @throws {TypeError | RangeError} If an option is wrong: before anything is opened.
+ */
+export function headerToSend(proxyHeader: ProxyHeaderOptions | undefined): Uint8Array<ArrayBuffer> | undefined {
+  return proxyHeader === undefined ? undefined : formatHeader('Cannot connect', proxyHeader, 'proxyHeader')
+}
+
+/**
  * The bytes of a PROXY header. `action` begins the message of what is refused: 'Cannot connect'.
  *
  * @throws {TypeError | RangeError} If an option is wrong, before anything happens.
  */
-export function formatHeader(action: string, options: ProxyHeaderOptions): Uint8Array<ArrayBuffer> {
+export function formatHeader(action: string, options: ProxyHeaderOptions, name = 'header'): Uint8Array<ArrayBuffer> {
   if (options === null || typeof options !== 'object') {
-    throw new TypeError(`${action} as 'header' must be an object: received ${inspect(options)}`)
+    throw new TypeError(`${action} as '${name}' must be an object: received ${inspect(options)}`)
   }
   const { command = 'proxy' } = options
   if (command === 'local') return formatLocal(action, options as Partial<ProxiedHeaderOptions>)
