@@ -58,15 +58,16 @@ export async function readHeader(reader: HeaderReader, options: ReadProxyHeaderO
 async function take(reader: HeaderReader, maxLength: number, signal: AbortSignal): Promise<ProxyHeader> {
   let need = 1
   for (;;) {
-    // What is there already is looked at together; what is waited for is only what the header itself must have.
-    const wanted = Math.max(need, Math.min(reader.bytesAvailable, LONGEST_LINE))
-    const bytes = (await reader.peek(wanted, { signal })) ?? new Uint8Array()
+    // What is waited for is only what the header itself must have; what is there then is looked at together.
+    let bytes = (await reader.peek(need, { signal })) ?? new Uint8Array()
+    const available = Math.min(reader.bytesAvailable, LONGEST_LINE)
+    if (available > bytes.byteLength) bytes = (await reader.peek(available, { signal })) ?? bytes
     const parsed = parseProxyHeader(bytes, maxLength)
     if (parsed.header !== undefined) {
       await reader.readExactly(parsed.length)
       return parsed.header
     }
-    if (bytes.byteLength < wanted) throw cutOffHeader(bytes)
+    if (bytes.byteLength < need) throw cutOffHeader(bytes)
     need = parsed.need
   }
 }
