@@ -20,6 +20,7 @@ import { startDaemon } from '../helpers/daemon.ts'
 import { needs, skipIf } from '../helpers/programs.ts'
 import { ascii, DESTINATION_4, DESTINATION_6, SOURCE_4, SOURCE_6 } from '../helpers/proxy-bytes.ts'
 import { closeAtEnd, closedPort, readToEnd, type Target } from '../helpers/raw.ts'
+import { rejection } from '../helpers/rejection.ts'
 import { useScope } from '../helpers/scope.ts'
 import { until } from '../helpers/until.ts'
 
@@ -87,8 +88,9 @@ describe('Interop: the PROXY protocol with programs of others', function () {
         // Checks that say nothing break off before anybody has seen them.
         const more = ['option tcp-check', 'tcp-check connect send-proxy', 'tcp-check send check\\n', 'tcp-check expect string check']
         const port = await front(`server s ${HOST}:${served.port} ${options} check inter 50ms fall 1`, { more })
-        await until(() => served.lines.filter((line) => line === 'check').length >= 3, 'three checks have been answered')
-        const [check] = served.headers
+        const checks = (): ProxyHeader[] => served.said.flatMap(({ line, header }) => (line === 'check' ? [header] : []))
+        await until(() => checks().length >= 3, 'three checks have been answered')
+        const [check] = checks()
         if (version === 1) expect(check).to.deep.include({ version, command: 'proxy', destination: inet(served.port) })
         else expect(check).to.deep.include({ version, command: 'local', source: null, destination: null })
         const client = await talkOver(port)
@@ -156,15 +158,28 @@ describe('Interop: the PROXY protocol with programs of others', function () {
       ['LOCAL', { command: 'local' }, undefined]
     ] as readonly [string, ProxyHeaderOptions, string | undefined][]) {
       it(`understands ${what}`, async () => {
-        const port = await closedPort()
-        const told = '%[src] %[src_port] %[dst] %[dst_port] %[fc_pp_authority] %[fc_pp_unique_id]'
-        await startHaproxy(
-          `defaults\n  mode http\n${TIMEOUTS}\nfrontend f\n  bind ${HOST}:${port} accept-proxy\n  http-request return status 200 content-type text/plain lf-string "${told}"\n`,
-          port
-        )
+        const port = await receiver()
         const { clientPort, body } = await ask(port, formatProxyHeader(header))
         expect(body).to.equal(answer ?? `${HOST} ${clientPort} ${HOST} ${port}`)
       })
+    }
+
+    it('finds a checksum wrong of which one bit was changed', async () => {
+      const header = formatProxyHeader({ source: SOURCE_4, destination: DESTINATION_4, crc32c: true })
+      header[header.byteLength - 1] = (header.at(-1) as number) ^ 1
+      const socket = createConnection({ port: await receiver(), host: HOST })
+      closeAtEnd(scope, socket)
+      socket.write(Buffer.concat([header, ascii('GET / HTTP/1.0\r\n\r\n')]))
+      const received = await rejection(readToEnd(socket))
+      expect(received).to.have.property('code', 'ECONNRESET')
+    })
+
+    async function receiver(): Promise<number> {
+      const port = await closedPort()
+      const told = '%[src] %[src_port] %[dst] %[dst_port] %[fc_pp_authority] %[fc_pp_unique_id]'
+      const frontend = `  bind ${HOST}:${port} accept-proxy\n  http-request return status 200 content-type text/plain lf-string "${told}"\n`
+      await startHaproxy(`defaults\n  mode http\n${TIMEOUTS}\nfrontend front\n${frontend}`, port)
+      return port
     }
   })
 
@@ -226,7 +241,8 @@ describe('Interop: the PROXY protocol with programs of others', function () {
   interface Served {
     readonly port: number
     readonly headers: ProxyHeader[]
-    readonly lines: string[]
+    /** Those that were followed by a line, with that. */
+    readonly said: { readonly line: string; readonly header: ProxyHeader }[]
     /** What went wrong, but for clients that had no more to say. */
     readonly failures: unknown[]
     headerOf(clientPort: number): ProxyHeader | undefined
@@ -236,14 +252,15 @@ describe('Interop: the PROXY protocol with programs of others', function () {
   async function serve(): Promise<Served> {
     const server = scope.open(await listen(onPort(0, { host: HOST })))
     const headers: ProxyHeader[] = []
-    const lines: string[] = []
+    const said: { readonly line: string; readonly header: ProxyHeader }[] = []
     const failures: unknown[] = []
     const pool = consumerPool(server, 100, async ({ reader, writer }) => {
       try {
-        headers.push(await readProxyHeader(reader, { timeout: 5_000 }))
+        const header = await readProxyHeader(reader, { timeout: 5_000 })
+        headers.push(header)
         const line = await reader.readLine()
         if (line === null) return
-        lines.push(line)
+        said.push({ line, header })
         writer.write(`${line}\n`)
       } catch (error) {
         // Checks break off as soon as they have seen that somebody answers.
@@ -257,7 +274,7 @@ describe('Interop: the PROXY protocol with programs of others', function () {
     return {
       port: server.listeningOn,
       headers,
-      lines,
+      said,
       failures,
       headerOf: (clientPort) => headers.find(({ source }) => source?.family !== 'unix' && source?.port === clientPort)
     }
