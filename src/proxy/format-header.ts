@@ -1,12 +1,12 @@
 // A PROXY header to send: its arguments checked, then its bytes.
 
-import { isIPv6 } from 'node:net'
+import { isIPv4, isIPv6 } from 'node:net'
 import { inspect } from 'node:util'
 import type { SocketAddress } from '../address.ts'
 import { checkBoolean, checkPort } from '../options.ts'
 import { crc32c } from './crc32c.ts'
 import { ADDRESS_LENGTHS, PREAMBLE, type ProxiedHeaderOptions, type ProxyHeaderOptions, SIGNATURE, TLV } from './header.ts'
-import { bytesOf, inetAddressOf, isStrictIPv4, textOfMapped, toSixteen } from './ip-bytes.ts'
+import { bytesOf, inetAddressOf, textOfMapped, toSixteen } from './ip-bytes.ts'
 import { whyNotValue } from './version-2.ts'
 
 const LOCAL_COMMAND = 0x20
@@ -75,9 +75,9 @@ function formatVersion1(action: string, ends: Ends, tlvs: readonly Tlv[], hasChe
   if (source.family === 'unix' || destination.family === 'unix') {
     throw new RangeError(`${action} as 'source' must be an InetAddress or null for version 1: received ${inspect(source)}`)
   }
-  const isIPv4 = source.family === 'IPv4' && destination.family === 'IPv4'
-  const [from, to] = isIPv4 ? [source.address, destination.address] : [textOfMapped(source), textOfMapped(destination)]
-  return asciiOf(`PROXY ${isIPv4 ? 'TCP4' : 'TCP6'} ${from} ${to} ${source.port} ${destination.port}\r\n`)
+  const areIPv4 = source.family === 'IPv4' && destination.family === 'IPv4'
+  const [from, to] = areIPv4 ? [source.address, destination.address] : [textOfMapped(source), textOfMapped(destination)]
+  return asciiOf(`PROXY ${areIPv4 ? 'TCP4' : 'TCP6'} ${from} ${to} ${source.port} ${destination.port}\r\n`)
 }
 
 function formatVersion2(action: string, ends: Ends, tlvs: readonly Tlv[], hasChecksum: boolean): Uint8Array<ArrayBuffer> {
@@ -141,7 +141,7 @@ function checkEnd(action: string, name: string, end: unknown): SocketAddress | n
   if (end === null) return null
   const { family, address, port, path } = (end ?? {}) as Partial<Record<'family' | 'address' | 'port' | 'path', unknown>>
   if (family === 'unix') return { family, path: checkPath(action, name, path) }
-  const isValid = family === 'IPv4' ? isStrictIPv4 : family === 'IPv6' ? isIPv6 : undefined
+  const isValid = family === 'IPv4' ? isIPv4 : family === 'IPv6' ? isIPv6 : undefined
   if (isValid === undefined || typeof address !== 'string' || !isValid(address)) {
     throw new TypeError(`${action} as '${name}' must be an InetAddress, a UnixAddress or null: received ${inspect(end)}`)
   }

@@ -1,6 +1,6 @@
 // IP addresses as the bytes that travel, and as the text that people write.
 
-import { isIPv4, isIPv6 } from 'node:net'
+import { isIPv6 } from 'node:net'
 import type { InetAddress } from '../address.ts'
 
 /** The four or sixteen bytes of a valid numeric address; a zone is left out, since it means something on one machine only. */
@@ -30,11 +30,6 @@ export function inetAddressOf(bytes: Uint8Array, offset: number, length: 4 | 16,
   if (length === 4) return { family: 'IPv4', address: textOfIPv4(bytes, offset), port }
   if (isMapped(bytes, offset)) return { family: 'IPv4', address: textOfIPv4(bytes, offset + 12), port }
   return { family: 'IPv6', address: textOfIPv6(bytes, offset), port }
-}
-
-/** Whether `text` is an IPv4 address in the one form that is not taken for octal somewhere. */
-export function isStrictIPv4(text: string): boolean {
-  return isIPv4(text) && !/(?:^|\.)0\d/.test(text)
 }
 
 /** Whether `text` is an IPv6 address without a zone. */

@@ -1,9 +1,9 @@
 // Who may send a PROXY header: whoever could say who the client is could be anybody.
 
-import { BlockList } from 'node:net'
+import { BlockList, isIPv4 } from 'node:net'
 import { inspect } from 'node:util'
 import type { SocketAddress } from '../address.ts'
-import { bytesOf, inetAddressOf, isStrictIPv4, isStrictIPv6 } from './ip-bytes.ts'
+import { bytesOf, inetAddressOf, isStrictIPv6 } from './ip-bytes.ts'
 
 const PREFIX = /^(?:0|[1-9]\d{0,2})$/
 // An IPv4 address in an IPv6 one stands behind so many bits.
@@ -42,7 +42,7 @@ function addTo(lists: Record<'IPv4' | 'IPv6', BlockList>, action: string, entry:
     throw new TypeError(`${action} as 'from' must have strings as entries: received ${inspect(entry)}`)
   }
   const [address = '', prefix, ...rest] = entry.split('/')
-  const bits = isStrictIPv4(address) ? 32 : isStrictIPv6(address) ? 128 : undefined
+  const bits = isIPv4(address) ? 32 : isStrictIPv6(address) ? 128 : undefined
   const length = prefix === undefined ? bits : PREFIX.test(prefix) ? Number(prefix) : undefined
   if (bits === undefined || length === undefined || length > bits || rest.length > 0) {
     throw new RangeError(

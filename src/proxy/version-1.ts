@@ -1,8 +1,9 @@
 // Version 1 of the PROXY header: a line of text, read by the strict grammar.
 
+import { isIPv4 } from 'node:net'
 import type { InetAddress } from '../address.ts'
 import { LONGEST_LINE, type Parsed, type ProxyHeader } from './header.ts'
-import { bytesOf, inetAddressOf, isStrictIPv4, isStrictIPv6 } from './ip-bytes.ts'
+import { bytesOf, inetAddressOf, isStrictIPv6 } from './ip-bytes.ts'
 import { badHeader, noHeader } from './refusals.ts'
 
 const WORD = 'PROXY '
@@ -60,7 +61,7 @@ function parseLine(text: string, bytes: Uint8Array): ProxyHeader {
   if (protocol !== 'TCP4' && protocol !== 'TCP6') throw protocol === undefined ? noHeader(bytes) : badHeader(WRONG_PROTOCOL, bytes)
   if (destinationPort === undefined || rest.length > 0)
     throw badHeader('it must have two addresses and two ports, one space before each', bytes)
-  const isValid = protocol === 'TCP4' ? isStrictIPv4 : isStrictIPv6
+  const isValid = protocol === 'TCP4' ? isIPv4 : isStrictIPv6
   if (!(isValid(source as string) && isValid(destination as string))) {
     throw badHeader(`its addresses must be ${protocol === 'TCP4' ? 'IPv4' : 'IPv6'} addresses`, bytes)
   }

@@ -122,7 +122,7 @@ function tlvsOf(bytes: Uint8Array, start: number): ReadonlyMap<number, Uint8Arra
     const type = values[at] as number
     const from = at + TLV_PREAMBLE
     const to = from + (from <= values.byteLength ? read16(values, at + 1) : 0)
-    if (from > values.byteLength || to > values.byteLength) {
+    if (to > values.byteLength) {
       throw badHeader(`its value of type 0x${hex(type)} must end within it`, bytes)
     }
     const value = values.subarray(from, to)

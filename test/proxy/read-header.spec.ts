@@ -2,6 +2,7 @@ import { getEventListeners } from 'node:events'
 import type { Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import { expect } from 'chai'
+import { isFrom } from '../../src/errors.ts'
 import {
   BusyError,
   ConnectionResetError,
@@ -102,6 +103,8 @@ describe('readProxyHeader', () => {
           peer.end(typeof bytes === 'string' ? ascii(bytes) : bytes)
           const error = await rejection(readProxyHeader(connection.reader))
           expect(error).to.be.instanceOf(ProxyHeaderError).with.property('message').that.contains(why)
+          // A server that has this very connection can tell that its client is at fault.
+          expect(isFrom(error as Error, connection.reader)).to.equal(true)
         })
       }
 
@@ -117,6 +120,18 @@ describe('readProxyHeader', () => {
 
   const [transport] = TRANSPORTS
   const open = async (): Promise<Ends> => openEnds(scope, transport!)
+
+  it('rejects in the middle of the word, and of the signature, for what comes byte by byte and is no header', async () => {
+    for (const bytes of ['PU', 'PROXY I', '\r\n\r\n\0x', '\r\n\r\n\0\r\nQUIT\n1', '\r\n\r\n\0\r\nQUIT\n!3']) {
+      const { connection, peer } = await open()
+      const error = rejection(readProxyHeader(connection.reader))
+      for (const [index, byte] of ascii(bytes).entries()) {
+        peer.write(Uint8Array.of(byte))
+        await until(() => connection.reader.bytesRead === index + 1)
+      }
+      expect(await error).to.be.instanceOf(ProxyHeaderError)
+    }
+  })
 
   it('is not the first chunk: what arrives with it, before or after, is where it belongs', async () => {
     const { connection, peer } = await open()
@@ -177,6 +192,7 @@ describe('readProxyHeader', () => {
           code: 'ERR_READ_TIMEOUT',
           message: 'Cannot read a PROXY header: none within 20 ms'
         })
+        expect(isFrom(error as Error, connection.reader)).to.equal(true)
         expect([timers.delays, timers.running.size]).to.deep.equal([[20], 0])
         // The reader is free again.
         peer.end()
