@@ -32,7 +32,8 @@ export interface ProxiedHeaderOptions {
   /** That there is a client. */
   readonly command?: 'proxy'
   /**
-   * The client; null together with `destination` if it is not known (UNKNOWN, UNSPEC). Where one of the two is an IPv4 and the other an IPv6
+   * The client; null together with `destination` if it is not known (UNKNOWN, UNSPEC). Not every receiver takes UNSPEC and unix paths in
+   * version 2: HAProxy 2.6 refuses both. Where one of the two is an IPv4 and the other an IPv6
    * address, the former is sent as an IPv4-mapped one. The zone of an IPv6 address stays here.
    */
   readonly source: SocketAddress | null

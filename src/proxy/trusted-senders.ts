@@ -42,15 +42,15 @@ function addTo(lists: Record<'IPv4' | 'IPv6', BlockList>, action: string, entry:
     throw new TypeError(`${action} as 'from' must have strings as entries: received ${inspect(entry)}`)
   }
   const [address = '', prefix, ...rest] = entry.split('/')
-  const bits = isIPv4(address) ? 32 : isStrictIPv6(address) ? 128 : undefined
-  const length = prefix === undefined ? bits : PREFIX.test(prefix) ? Number(prefix) : undefined
-  if (bits === undefined || length === undefined || length > bits || rest.length > 0) {
+  const bits = isIPv4(address) ? 32 : isStrictIPv6(address) ? 128 : 0
+  const length = prefix === undefined ? bits : PREFIX.test(prefix) ? Number(prefix) : Number.NaN
+  const isMapped = bits === 128 && normalised(address).family === 'IPv4'
+  if (bits === 0 || !(length <= bits) || (isMapped && length < MAPPED_BITS) || rest.length > 0) {
     throw new RangeError(
       `${action} as 'from' must have IP addresses, CIDR ranges such as '10.0.0.0/8' or 'unix' as entries: received ${inspect(entry)}`
     )
   }
-  const isInMapped = bits === 128 && normalised(address).family === 'IPv4' && length >= MAPPED_BITS
-  if (isInMapped) lists.IPv4.addSubnet(normalised(address).address, length - MAPPED_BITS, 'ipv4')
+  if (isMapped) lists.IPv4.addSubnet(normalised(address).address, length - MAPPED_BITS, 'ipv4')
   else if (bits === 32) lists.IPv4.addSubnet(address, length, 'ipv4')
   else lists.IPv6.addSubnet(address, length, 'ipv6')
 }

@@ -121,7 +121,8 @@ function tlvsOf(bytes: Uint8Array, start: number): ReadonlyMap<number, Uint8Arra
   for (let at = 0; at < values.byteLength; ) {
     const type = values[at] as number
     const from = at + TLV_PREAMBLE
-    const to = from + (from <= values.byteLength ? read16(values, at + 1) : 0)
+    // Bytes of the length that are missing count as 0: the value would begin beyond the end then.
+    const to = from + read16(values, at + 1)
     if (to > values.byteLength) {
       throw badHeader(`its value of type 0x${hex(type)} must end within it`, bytes)
     }
