@@ -52,10 +52,10 @@ export {
 export type { ConnectionOptions, ConnectOptions, ConnectSocketOptions, ListenOptions, ServerOptions } from './options.ts'
 export type {
   HeaderReader,
-  LocalHeaderOptions,
-  ProxiedHeaderOptions,
+  LocalHeaderInit,
+  ProxiedHeaderInit,
   ProxyHeader,
-  ProxyHeaderOptions,
+  ProxyHeaderInit,
   ReadProxyHeaderOptions
 } from './proxy-header.ts'
 export { formatProxyHeader, readProxyHeader } from './proxy-header.ts'

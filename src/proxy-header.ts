@@ -1,10 +1,10 @@
 // The PROXY protocol for what is not a server of ours: a header off any reader, and the bytes of one.
 
 import { formatHeader } from './proxy/format-header.ts'
-import type { ProxyHeader, ProxyHeaderOptions } from './proxy/header.ts'
+import type { ProxyHeader, ProxyHeaderInit } from './proxy/header.ts'
 import { type HeaderReader, type ReadProxyHeaderOptions, readHeader } from './proxy/read-header.ts'
 
-export type { LocalHeaderOptions, ProxiedHeaderOptions, ProxyHeader, ProxyHeaderOptions } from './proxy/header.ts'
+export type { LocalHeaderInit, ProxiedHeaderInit, ProxyHeader, ProxyHeaderInit } from './proxy/header.ts'
 export type { HeaderReader, ReadProxyHeaderOptions } from './proxy/read-header.ts'
 
 /**
@@ -21,8 +21,10 @@ export type { HeaderReader, ReadProxyHeaderOptions } from './proxy/read-header.t
  * @throws {BusyError} If another read is pending.
  * @example
  * ```ts
- * const { source } = await readProxyHeader(connection.reader, { timeout: 3_000 })
- * console.log(source ?? connection.remoteAddress)
+ * const server = await Server.create(onPort(8080, { host: '127.0.0.1' }), async ({ reader, writer, remoteAddress }) => {
+ *   const { source } = await readProxyHeader(reader, { timeout: 3_000 })
+ *   writer.write(`You are ${JSON.stringify(source ?? remoteAddress)}\n`)
+ * })
  * ```
  */
 export function readProxyHeader(reader: HeaderReader, options: ReadProxyHeaderOptions = {}): Promise<ProxyHeader> {
@@ -35,10 +37,14 @@ export function readProxyHeader(reader: HeaderReader, options: ReadProxyHeaderOp
  * @throws {TypeError | RangeError} If an option is wrong, quoting it.
  * @example
  * ```ts
- * const { remoteAddress, localAddress } = client
- * upstream.writer.write(formatProxyHeader({ source: remoteAddress, destination: localAddress }))
+ * const server = await Server.create(onPort(8080), async ({ reader, writer, remoteAddress, localAddress }) => {
+ *   await withConnection(toHostAndPort('127.0.0.1', 8081), async (upstream) => {
+ *     upstream.writer.write(formatProxyHeader({ source: remoteAddress, destination: localAddress }))
+ *     await Promise.all([upstream.writer(reader), writer(upstream.reader)])
+ *   })
+ * })
  * ```
  */
-export function formatProxyHeader(header: ProxyHeaderOptions): Uint8Array<ArrayBuffer> {
+export function formatProxyHeader(header: ProxyHeaderInit): Uint8Array<ArrayBuffer> {
   return formatHeader('Cannot format a PROXY header', header)
 }

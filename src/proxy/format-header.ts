@@ -5,7 +5,7 @@ import { inspect } from 'node:util'
 import type { SocketAddress } from '../address.ts'
 import { checkBoolean, checkPort } from '../options.ts'
 import { crc32c } from './crc32c.ts'
-import { ADDRESS_LENGTHS, PREAMBLE, type ProxiedHeaderOptions, type ProxyHeaderOptions, SIGNATURE, TLV } from './header.ts'
+import { ADDRESS_LENGTHS, PREAMBLE, type ProxiedHeaderInit, type ProxyHeaderInit, SIGNATURE, TLV } from './header.ts'
 import { bytesOf, inetAddressOf, textOfMapped, toSixteen } from './ip-bytes.ts'
 import { whyNotValue } from './version-2.ts'
 
@@ -24,7 +24,7 @@ type Ends = readonly [source: SocketAddress, destination: SocketAddress] | undef
  *
  * @throws {TypeError | RangeError} If an option is wrong: before anything is opened.
  */
-export function headerToSend(proxyHeader: ProxyHeaderOptions | undefined): Uint8Array<ArrayBuffer> | undefined {
+export function headerToSend(proxyHeader: ProxyHeaderInit | undefined): Uint8Array<ArrayBuffer> | undefined {
   return proxyHeader === undefined ? undefined : formatHeader('Cannot connect', proxyHeader, 'proxyHeader')
 }
 
@@ -33,14 +33,14 @@ export function headerToSend(proxyHeader: ProxyHeaderOptions | undefined): Uint8
  *
  * @throws {TypeError | RangeError} If an option is wrong, before anything happens.
  */
-export function formatHeader(action: string, options: ProxyHeaderOptions, name = 'header'): Uint8Array<ArrayBuffer> {
+export function formatHeader(action: string, options: ProxyHeaderInit, name = 'header'): Uint8Array<ArrayBuffer> {
   if (options === null || typeof options !== 'object') {
     throw new TypeError(`${action} as '${name}' must be an object: received ${inspect(options)}`)
   }
   const { command = 'proxy' } = options
-  if (command === 'local') return formatLocal(action, options as Partial<ProxiedHeaderOptions>)
+  if (command === 'local') return formatLocal(action, options as Partial<ProxiedHeaderInit>)
   if (command !== 'proxy') throw new RangeError(`${action} as 'command' must be 'proxy' or 'local': received ${inspect(command)}`)
-  const { source, destination, version = 2, tlvs = [], crc32c: hasChecksum = false } = options as ProxiedHeaderOptions
+  const { source, destination, version = 2, tlvs = [], crc32c: hasChecksum = false } = options as ProxiedHeaderInit
   if (version !== 1 && version !== 2) throw new RangeError(`${action} as 'version' must be 1 or 2: received ${inspect(version)}`)
   checkBoolean(action, 'crc32c', hasChecksum)
   const ends = checkEnds(action, source, destination)
@@ -49,10 +49,7 @@ export function formatHeader(action: string, options: ProxyHeaderOptions, name =
 }
 
 /** A receiver looks at nothing but the command: what else is given would be lost. */
-function formatLocal(
-  action: string,
-  { source, destination, version, tlvs, crc32c }: Partial<ProxiedHeaderOptions>
-): Uint8Array<ArrayBuffer> {
+function formatLocal(action: string, { source, destination, version, tlvs, crc32c }: Partial<ProxiedHeaderInit>): Uint8Array<ArrayBuffer> {
   for (const [name, value] of Object.entries({ source, destination })) {
     if (value !== undefined && value !== null)
       throw new RangeError(`${action} as '${name}' must be null for 'local': received ${inspect(value)}`)

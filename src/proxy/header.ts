@@ -28,7 +28,7 @@ export interface ProxyHeader {
 }
 
 /** What {@link ProxyHeader} to write on behalf of a client. A header that was read is one, too. */
-export interface ProxiedHeaderOptions {
+export interface ProxiedHeaderInit {
   /** That there is a client. */
   readonly command?: 'proxy'
   /**
@@ -56,13 +56,13 @@ export interface ProxiedHeaderOptions {
 }
 
 /** A header for a connection on nobody's behalf: a health check. Version 2, without addresses and values. */
-export interface LocalHeaderOptions {
+export interface LocalHeaderInit {
   /** That there is no client. */
   readonly command: 'local'
 }
 
 /** What header to write. */
-export type ProxyHeaderOptions = ProxiedHeaderOptions | LocalHeaderOptions
+export type ProxyHeaderInit = ProxiedHeaderInit | LocalHeaderInit
 
 /** The types of values that are looked at here. */
 export const TLV = { alpn: 0x01, authority: 0x02, crc32c: 0x03, uniqueId: 0x05 } as const

@@ -1,6 +1,6 @@
 // Who may send a PROXY header: whoever could say who the client is could be anybody.
 
-import { BlockList, isIPv4 } from 'node:net'
+import net, { isIPv4 } from 'node:net'
 import { inspect } from 'node:util'
 import type { SocketAddress } from '../address.ts'
 import { bytesOf, inetAddressOf, isStrictIPv6 } from './ip-bytes.ts'
@@ -23,8 +23,8 @@ export function trustedSenders(from: readonly string[] | 'anybody', action = 'Ca
   if (!Array.isArray(from)) {
     throw new TypeError(`${action} as 'from' must be an array of addresses and CIDR ranges, or 'anybody': received ${inspect(from)}`)
   }
-  // One for each family: BlockList has the IPv4 addresses in the mapped part of the IPv6 ones, so that '::/0' would be everybody.
-  const lists = { IPv4: new BlockList(), IPv6: new BlockList() }
+  // By its module, since a runtime without it would fail at the import. One for each family: BlockList has the IPv4 addresses in the mapped part of the IPv6 ones, so that '::/0' would be everybody.
+  const lists = { IPv4: new net.BlockList(), IPv6: new net.BlockList() }
   let unix = false
   for (const entry of from) {
     if (entry === 'unix') unix = true
@@ -37,7 +37,7 @@ export function trustedSenders(from: readonly string[] | 'anybody', action = 'Ca
   }
 }
 
-function addTo(lists: Record<'IPv4' | 'IPv6', BlockList>, action: string, entry: unknown): void {
+function addTo(lists: Record<'IPv4' | 'IPv6', net.BlockList>, action: string, entry: unknown): void {
   if (typeof entry !== 'string') {
     throw new TypeError(`${action} as 'from' must have strings as entries: received ${inspect(entry)}`)
   }

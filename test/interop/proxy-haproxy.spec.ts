@@ -13,7 +13,7 @@ import {
   listen,
   onPort,
   type ProxyHeader,
-  type ProxyHeaderOptions,
+  type ProxyHeaderInit,
   readProxyHeader
 } from '../../src/index.ts'
 import { startDaemon } from '../helpers/daemon.ts'
@@ -156,7 +156,7 @@ describe('Interop: the PROXY protocol with programs of others', function () {
       ],
       ['UNKNOWN', { source: null, destination: null, version: 1 }, undefined],
       ['LOCAL', { command: 'local' }, undefined]
-    ] as readonly [string, ProxyHeaderOptions, string | undefined][]) {
+    ] as readonly [string, ProxyHeaderInit, string | undefined][]) {
       it(`understands ${what}`, async () => {
         const port = await receiver()
         const { clientPort, body } = await ask(port, formatProxyHeader(header))
@@ -199,7 +199,7 @@ describe('Interop: the PROXY protocol with programs of others', function () {
       ],
       ['UNKNOWN', { source: null, destination: null, version: 1 }, ''],
       ['LOCAL', { command: 'local' }, '']
-    ] as readonly [string, ProxyHeaderOptions, string][]) {
+    ] as readonly [string, ProxyHeaderInit, string][]) {
       it(`listen … proxy_protocol: understands ${what} of formatProxyHeader`, async () => {
         const told = '$proxy_protocol_addr $proxy_protocol_port $proxy_protocol_server_addr $proxy_protocol_server_port'
         const port = await startNginx((directory, free) => {

@@ -1,6 +1,6 @@
 import { inspect } from 'node:util'
 import { expect } from 'chai'
-import { formatProxyHeader, type ProxyHeader, type ProxyHeaderOptions } from '../../src/index.ts'
+import { formatProxyHeader, type ProxyHeader, type ProxyHeaderInit } from '../../src/index.ts'
 import { headerToSend } from '../../src/proxy/format-header.ts'
 import { parseProxyHeader } from '../../src/proxy/parse-header.ts'
 import { BAD_PORTS, expectRefusal } from '../helpers/bad-input.ts'
@@ -111,7 +111,7 @@ describe('formatProxyHeader', () => {
       ascii('PROXY TCP6 2001:db8::1 ::ffff:198.51.100.11 56324 443\r\n')
     ],
     ['a client that is not known in version 1', { source: null, destination: null, version: 1 }, ascii('PROXY UNKNOWN\r\n')]
-  ] as readonly [string, ProxyHeaderOptions, Uint8Array][]) {
+  ] as readonly [string, ProxyHeaderInit, Uint8Array][]) {
     it(`writes ${what}`, () => {
       const written = formatProxyHeader(options)
       expect(Buffer.from(written).toString('hex')).to.equal(Buffer.from(bytes).toString('hex'))
@@ -214,7 +214,7 @@ describe('formatProxyHeader', () => {
       it(`${inspect(quoted).replaceAll(/\s+/g, ' ').slice(0, 80)} as ${name} (${index})`, () => {
         let error: unknown
         try {
-          formatProxyHeader(options as ProxyHeaderOptions)
+          formatProxyHeader(options as ProxyHeaderInit)
         } catch (thrown) {
           error = thrown
         }
@@ -244,7 +244,7 @@ describe('formatProxyHeader', () => {
         ['version', { ...ENDS, version: 3 }, 3]
       ] as const) {
         try {
-          headerToSend(header as unknown as ProxyHeaderOptions)
+          headerToSend(header as unknown as ProxyHeaderInit)
           expect.fail('was not refused')
         } catch (error) {
           expectRefusal(error, name, 'Cannot connect', quoted)

@@ -1,7 +1,7 @@
 import { expect } from 'chai'
 import fc from 'fast-check'
-import { formatProxyHeader, ProxyHeaderError, type ProxyHeaderOptions, type SocketAddress } from '../../src/index.ts'
-import type { ProxiedHeaderOptions } from '../../src/proxy/header.ts'
+import { formatProxyHeader, ProxyHeaderError, type ProxyHeaderInit, type SocketAddress } from '../../src/index.ts'
+import type { ProxiedHeaderInit } from '../../src/proxy/header.ts'
 import { DEFAULT_MAX_LENGTH, parseProxyHeader } from '../../src/proxy/parse-header.ts'
 import { type HeaderReader, readHeader } from '../../src/proxy/read-header.ts'
 import { ascii, SIGNATURE, slowCrc32c } from '../helpers/proxy-bytes.ts'
@@ -33,11 +33,11 @@ const any = fc.tuple(
 )
 const tlvs = fc.array(fc.oneof(any, known), { maxLength: 8 })
 
-const version1: fc.Arbitrary<ProxyHeaderOptions> = fc.oneof(
+const version1: fc.Arbitrary<ProxyHeaderInit> = fc.oneof(
   fc.record({ source: inet, destination: inet, version: fc.constant(1 as const) }),
   fc.constant({ source: null, destination: null, version: 1 as const })
 )
-const version2: fc.Arbitrary<ProxyHeaderOptions> = fc.oneof(
+const version2: fc.Arbitrary<ProxyHeaderInit> = fc.oneof(
   fc.record({ source: inet, destination: inet, tlvs, crc32c: fc.boolean() }),
   fc.record({ source: unix, destination: unix, tlvs, crc32c: fc.boolean() }),
   fc.record({ source: fc.constant(null), destination: fc.constant(null), tlvs, crc32c: fc.boolean() }),
@@ -197,12 +197,12 @@ function* growing(bytes: Uint8Array, sizes: Iterable<number>): Generator<[piece:
   }
 }
 
-function expectSame(header: unknown, options: ProxyHeaderOptions, bytes: Uint8Array): void {
+function expectSame(header: unknown, options: ProxyHeaderInit, bytes: Uint8Array): void {
   if (options.command === 'local') {
     expect(header).to.include({ version: 2, command: 'local', source: null, destination: null })
     return
   }
-  const { source, destination, version = 2, tlvs: given = [], crc32c = false } = options as ProxiedHeaderOptions
+  const { source, destination, version = 2, tlvs: given = [], crc32c = false } = options as ProxiedHeaderInit
   const values = new Map<number, Uint8Array>()
   for (const [type, value] of given) if (!values.has(type)) values.set(type, value)
   if (crc32c || values.has(0x03)) {

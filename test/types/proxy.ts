@@ -4,7 +4,7 @@ import {
   type Connection,
   formatProxyHeader,
   type ProxyHeader,
-  type ProxyHeaderOptions,
+  type ProxyHeaderInit,
   type Reader,
   readProxyHeader,
   type SocketAddress
@@ -23,7 +23,7 @@ header.source = null
 header.tlvs.set(1, new Uint8Array())
 
 const { remoteAddress: source, localAddress: destination } = connection
-header satisfies ProxyHeaderOptions
+header satisfies ProxyHeaderInit
 same<Uint8Array<ArrayBuffer>, ReturnType<typeof formatProxyHeader>>()
 formatProxyHeader(header)
 formatProxyHeader({ source, destination })
