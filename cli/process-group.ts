@@ -2,7 +2,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import type { Readable, Writable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 
@@ -95,6 +95,8 @@ export class ProcessGroup {
 function hasMembers(group: number): boolean {
   if (process.platform !== 'linux') return true
   try {
+    // What is mounted there may be about other processes than those that this one can reach.
+    if (readlinkSync('/proc/self') !== String(process.pid)) return true
     return readdirSync('/proc').some((name) => /^\d+$/.test(name) && isMember(name, group))
   } catch {
     return true
