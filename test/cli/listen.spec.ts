@@ -312,10 +312,16 @@ describe('it-tcp listen', function () {
         return childrenOf(pid).flatMap((child) => [child, ...descendants(child)])
       }
 
+      // Those that have ended too, until they are reaped.
       function childrenOf(pid: number): number[] {
-        return readdirSync(`/proc/${pid}/task`).flatMap((thread) =>
-          readFileSync(`/proc/${pid}/task/${thread}/children`, 'utf8').split(' ').filter(Boolean).map(Number)
-        )
+        try {
+          return readdirSync(`/proc/${pid}/task`).flatMap((thread) =>
+            readFileSync(`/proc/${pid}/task/${thread}/children`, 'utf8').split(' ').filter(Boolean).map(Number)
+          )
+        } catch {
+          // It has just ended.
+          return []
+        }
       }
     })
 
