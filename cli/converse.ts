@@ -94,7 +94,7 @@ async function converse(connection: Connection, signal: AbortSignal, report: Rep
 
 // Node.js takes a directory for an input that is empty.
 function checkInput(): void {
-  if (fstatSync(0).isDirectory()) throw new InputError(new Error('it is a directory'))
+  if (process.platform !== 'win32' && fstatSync(0).isDirectory()) throw new InputError(new Error('it is a directory'))
 }
 
 /** Rejects when the signal is aborted. */
