@@ -43,7 +43,7 @@ import {
 import { type Accepted, discard, ListeningSocket } from './server/listening-socket.ts'
 import { ByteConnection, type ConnectionInit, socketAddresses } from './stream/byte-connection.ts'
 import { createAcceptedSocket, setKeepAlive } from './stream/net-transport.ts'
-import { descriptorLimit, isDescriptorFree } from './system/descriptor.ts'
+import { descriptorLimit, isDescriptorFree } from './system/descriptors.ts'
 import type { WhereToListen } from './where-to-listen.ts'
 
 /** The listening socket of a server, to be used with care. Async: `listening_socket`. */

@@ -17,8 +17,8 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { expect } from 'chai'
 import { ListenError } from '../src/errors.ts'
-import { ListeningSocket } from '../src/server/listening-socket.ts'
-import { kernelGateAvailable } from '../src/system/descriptor.ts'
+import { GatedListener } from '../src/server/listening-socket.ts'
+import { kernelGateAvailable } from '../src/system/descriptors.ts'
 import { onFile } from '../src/where-to-listen.ts'
 import { skipIf } from './helpers/programs.ts'
 import { rawClient, rawServer } from './helpers/raw.ts'
@@ -107,7 +107,7 @@ for (const gate of ['kernel', 'userland'] as const) {
       it('as asked for', async () => {
         const path = join(scope.tempDir(), 's')
         for (const mode of [0o600, 0o666, 0o777, 0]) {
-          const socket = await ListeningSocket.bind(onFile(path, { mode }), options())
+          const socket = await GatedListener.bind(onFile(path, { mode }), options())
           expect(lstatSync(path).mode & 0o777).to.equal(mode)
           await socket.close()
         }
@@ -181,7 +181,7 @@ for (const gate of ['kernel', 'userland'] as const) {
 
     it('a directory that is not there is a ListenError with the cause ENOENT', async () => {
       const path = join(scope.tempDir(), 'missing', 's')
-      const error = await rejection(ListeningSocket.bind(onFile(path), options()))
+      const error = await rejection(GatedListener.bind(onFile(path), options()))
       expect(error).to.be.an.instanceOf(ListenError)
       expect((error as ListenError).cause).to.include({ code: 'ENOENT' })
       expect((error as ListenError).address).to.deep.equal({ family: 'unix', path })
@@ -219,18 +219,18 @@ for (const gate of ['kernel', 'userland'] as const) {
   })
 }
 
-function options(backlog = 511): Parameters<typeof ListeningSocket.bind>[1] {
+function options(backlog = 511): Parameters<typeof GatedListener.bind>[1] {
   return { backlog, keepAlive: false, onAccept() {} }
 }
 
-async function bind(scope: Scope, path: string, backlog?: number): Promise<ListeningSocket<{ family: 'unix'; path: string }>> {
-  const socket = await ListeningSocket.bind(onFile(path), options(backlog))
+async function bind(scope: Scope, path: string, backlog?: number): Promise<GatedListener<{ family: 'unix'; path: string }>> {
+  const socket = await GatedListener.bind(onFile(path), options(backlog))
   scope.defer(() => socket.close())
   return socket
 }
 
 async function expectInUse(path: string): Promise<void> {
-  const error = await rejection(ListeningSocket.bind(onFile(path), options()))
+  const error = await rejection(GatedListener.bind(onFile(path), options()))
   expect(error).to.be.an.instanceOf(ListenError)
   expect((error as Error).message).to.equal(`Cannot listen on ${path}: address already in use`)
   expect((error as ListenError).cause).to.include({ code: 'EADDRINUSE', syscall: 'listen' })
@@ -248,7 +248,7 @@ async function leaveStale(path: string): Promise<void> {
 // Binds each path that it reads several times at once, prints how that went, and closes them when told so.
 const RACER = `
   import { createInterface } from 'node:readline'
-  const { ListeningSocket } = await import(MODULES + 'listening-socket.js')
+  const { GatedListener } = await import(MODULES + 'server/listening-socket.js')
   const { onFile } = await import(MODULES + 'where-to-listen.js')
   let open = []
   for await (const path of createInterface({ input: process.stdin })) {
@@ -260,7 +260,7 @@ const RACER = `
     }
     const attempts = Array.from({ length: COUNT }, async () => {
       try {
-        open.push(await ListeningSocket.bind(onFile(path), { backlog: 511, keepAlive: false, onAccept() {} }))
+        open.push(await GatedListener.bind(onFile(path), { backlog: 511, keepAlive: false, onAccept() {} }))
         return 'won'
       } catch (error) {
         return error.cause?.code ?? String(error)

@@ -3,23 +3,17 @@ import { createServer } from 'node:net'
 import { devNull } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
-import {
-  adopt,
-  checkListening,
-  descriptorLimit,
-  duplicate,
-  handleOf,
-  isDescriptorFree,
-  kernelGateAvailable,
-  systemErrorNamed
-} from '../src/system/descriptor.ts'
+import { descriptorLimit, duplicate, isDescriptorFree, kernelGateAvailable } from '../src/system/descriptors.ts'
+import { checkListening } from '../src/system/inherited-socket.ts'
+import { adopt, handleOf } from '../src/system/node-internals.ts'
+import { systemErrorNamed } from '../src/system/system-error.ts'
 import { CAN_COUNT_DESCRIPTORS, descriptors } from './helpers/descriptors.ts'
 import { needs, run, runNode, skipIf } from './helpers/programs.ts'
 import { rawServer } from './helpers/raw.ts'
 import { useScope } from './helpers/scope.ts'
 import { until } from './helpers/until.ts'
 
-const MODULE = new URL('../src/system/descriptor.js', import.meta.url).href
+const MODULES = new URL('../src/system/', import.meta.url).href
 
 const isFlag = (flag: string): boolean => process.allowedNodeEnvironmentFlags.has(flag)
 /** The permission model, under whichever name this version has it, forbids native code. */
@@ -29,7 +23,7 @@ const WITHOUT_KOFFI = [
   ...(isFlag('--allow-net') ? ['--allow-net'] : [])
 ]
 
-describe('descriptor', () => {
+describe('descriptors', () => {
   const scope = useScope()
 
   describe('kernelGateAvailable()', () => {
@@ -96,7 +90,8 @@ describe('descriptor', () => {
       const worker = new Worker(
         `(async () => {
           const net = require('node:net')
-          const { adopt, duplicate, handleOf } = await import(${JSON.stringify(MODULE)})
+          const { duplicate } = await import('${MODULES}descriptors.js')
+          const { adopt, handleOf } = await import('${MODULES}node-internals.js')
           const server = net.createServer().listen(0, () => {
             for (let count = 0; count < 5; count++) adopt(duplicate(handleOf(server).fd))
             require('node:worker_threads').parentPort.postMessage('adopted')
@@ -246,5 +241,9 @@ function limited(limit: number, program: string, flags = ''): ReturnType<typeof 
 }
 
 function withImports(program: string): string {
-  return `import { checkListening, descriptorLimit, isDescriptorFree, kernelGateAvailable } from ${JSON.stringify(MODULE)}\n${program}`
+  return `
+    import { descriptorLimit, isDescriptorFree, kernelGateAvailable } from '${MODULES}descriptors.js'
+    import { checkListening } from '${MODULES}inherited-socket.js'
+    ${program}
+  `
 }
