@@ -4,6 +4,7 @@
 // (0.2 µs a call against 0.45), and node:ffi is experimental and prints a warning that says so.
 
 import { endianness } from 'node:os'
+import { resolve } from 'node:path'
 import { systemError, systemErrorNamed } from './system-error.ts'
 
 /** The numbers behind libc's names, which differ from system to system. */
@@ -118,7 +119,8 @@ function throughKoffi(numbers: SystemNumbers): Libc {
 function requireKoffi(): typeof import('koffi') {
   const { createRequire } = process.getBuiltinModule('node:module')
   // A bundle in CommonJS has no `import.meta.url`, but the name of its file.
-  const places = [import.meta.url, typeof __filename === 'string' ? __filename : undefined, process.argv[1], process.execPath]
+  const files = [typeof __filename === 'string' ? __filename : undefined, process.argv[1], process.execPath]
+  const places = [import.meta.url, ...files.map((file) => file && resolve(file))]
   let failure: unknown
   for (const place of places) {
     if (place === undefined || place === '') continue

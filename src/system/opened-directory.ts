@@ -79,12 +79,14 @@ export class OpenedDirectory {
   }
 
   async #makeOurs(): Promise<void> {
-    const { uid, mode } = await stat(this.at('.'))
+    // By itself, not by a name in it, which the umask may have forbidden.
+    const itself = HAS_DESCRIPTOR_NAMES ? `/proc/self/fd/${this.#fd}` : this.#path
+    const { uid, mode } = await stat(itself)
     const isForeign = uid !== process.geteuid?.() || (mode & 0o077) !== 0
     if (isForeign) throw explainedError('EPERM', `the temporary directory ${this.#path} was replaced by one that is not ours`)
     // The umask may have taken bits that the owner needs.
-    if ((mode & 0o700) !== 0o700) await chmod(this.at('.'), 0o700)
-    if ((await readdir(this.at('.'))).length > 0) {
+    if ((mode & 0o700) !== 0o700) await chmod(itself, 0o700)
+    if ((await readdir(itself)).length > 0) {
       throw explainedError('EPERM', `the temporary directory ${this.#path} was replaced by one that is not empty`)
     }
   }
