@@ -189,6 +189,60 @@ describe('bind() in a cluster worker', () => {
   })
 })
 
+describe('bind() of a unix socket in a cluster worker', () => {
+  const scope = useScope()
+
+  it('refuses a mode that would come after the first client could: it takes away what the umask leaves', async function () {
+    skipIf(this, process.platform === 'win32', 'needs unix sockets')
+    const dir = scope.tempDir()
+    const program = `
+      import cluster from 'node:cluster'
+      import { lstatSync, existsSync } from 'node:fs'
+      if (cluster.isPrimary) {
+        process.umask(0o027)
+        cluster.fork()
+      } else {
+        for (const mode of [0o600, 0o740, 0o750, 0o777]) {
+          try {
+            const socket = await GatedListener.bind(onFile('${dir}/' + mode, { mode }), options)
+            console.log(mode.toString(8), (lstatSync('${dir}/' + mode).mode & 0o777).toString(8))
+            await socket.close()
+          } catch (error) { console.log(mode.toString(8), error.cause.code, existsSync('${dir}/' + mode), error.message.split(': ').pop()) }
+        }
+        process.disconnect()
+      }
+    `
+    writeFileSync(join(dir, 'worker.mjs'), withImports(program))
+    const { stdout, stderr } = await runNode([join(dir, 'worker.mjs')], { env: { ...process.env, NODE_OPTIONS: '' }, killAfter: 8_000 })
+    expect(stdout, stderr).to.equal(
+      [
+        '600 EPERM false start the primary with umask 0177',
+        '740 EPERM false start the primary with umask 0037',
+        '750 750',
+        '777 777',
+        ''
+      ].join('\n')
+    )
+  })
+})
+
+describe('bind() where the network is forbidden', () => {
+  it('is a ListenError, whatever it is that listens', async function () {
+    skipIf(this, !process.allowedNodeEnvironmentFlags.has('--allow-net'), 'needs a Node.js that can forbid it')
+    const program = `
+      for (const where of [onPort(0), onPort(0, { host: 'localhost' }), onPort(0, { host: '127.0.0.1' }), onFile('/tmp/s'), onFile('\\0s'), onFileDescriptor(3)]) {
+        const error = await GatedListener.bind(where, options).catch((error) => error)
+        console.log(error.name, error.cause.code)
+      }
+    `
+    const { stdout, stderr } = await runNode(
+      ['--permission', '--allow-fs-read=*', '--allow-fs-write=*', '--no-warnings', '--input-type=module', '-e', withImports(program)],
+      { env: { ...process.env, NODE_OPTIONS: '' } }
+    )
+    expect(stdout, stderr).to.equal('ListenError ERR_ACCESS_DENIED\n'.repeat(6))
+  })
+})
+
 async function freePort(listen: typeof net.Server.prototype.listen): Promise<number> {
   const patched = net.Server.prototype.listen
   net.Server.prototype.listen = listen

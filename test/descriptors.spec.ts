@@ -8,20 +8,13 @@ import { checkListening } from '../src/system/inherited-socket.ts'
 import { adopt, handleOf } from '../src/system/node-internals.ts'
 import { systemErrorNamed } from '../src/system/system-error.ts'
 import { CAN_COUNT_DESCRIPTORS, descriptors } from './helpers/descriptors.ts'
+import { WITHOUT_LIBC } from './helpers/gates.ts'
 import { needs, run, runNode, skipIf } from './helpers/programs.ts'
 import { rawServer } from './helpers/raw.ts'
 import { useScope } from './helpers/scope.ts'
 import { until } from './helpers/until.ts'
 
 const MODULES = new URL('../src/system/', import.meta.url).href
-
-const isFlag = (flag: string): boolean => process.allowedNodeEnvironmentFlags.has(flag)
-/** The permission model, under whichever name this version has it, forbids native code. */
-const WITHOUT_KOFFI = [
-  isFlag('--permission') ? '--permission' : '--experimental-permission',
-  '--allow-fs-read=*',
-  ...(isFlag('--allow-net') ? ['--allow-net'] : [])
-]
 
 describe('descriptors', () => {
   const scope = useScope()
@@ -46,7 +39,7 @@ describe('descriptors', () => {
     })
 
     it('is false where loading native code is forbidden', async () => {
-      const { stdout, stderr } = await script('console.log(kernelGateAvailable(), descriptorLimit())', {}, WITHOUT_KOFFI)
+      const { stdout, stderr } = await script('console.log(kernelGateAvailable(), descriptorLimit())', {}, WITHOUT_LIBC)
       expect(stdout, stderr).to.match(/^false \d+\n$/)
     })
   })
@@ -116,7 +109,7 @@ describe('descriptors', () => {
     it('is the same without koffi', async function () {
       needs(this, 'sh')
       skipIf(this, process.platform !== 'linux', 'needs /proc')
-      const { stdout } = await limited(64, 'console.log(descriptorLimit())', WITHOUT_KOFFI.join(' '))
+      const { stdout } = await limited(64, 'console.log(descriptorLimit())', WITHOUT_LIBC.join(' '))
       expect(stdout).to.equal('64\n')
     })
 
@@ -159,7 +152,7 @@ describe('descriptors', () => {
 
     it('tells the same without koffi', async function () {
       needs(this, 'sh')
-      const { stdout, stderr } = await limited(64, program, WITHOUT_KOFFI.join(' '))
+      const { stdout, stderr } = await limited(64, program, WITHOUT_LIBC.join(' '))
       expect(stdout, stderr).to.equal(expected)
     })
 
@@ -202,7 +195,7 @@ describe('descriptors', () => {
         })
       `
       expect((await script(program)).stdout).to.equal('EINVAL\n')
-      const { stdout, stderr } = await script(program, {}, WITHOUT_KOFFI)
+      const { stdout, stderr } = await script(program, {}, WITHOUT_LIBC)
       if (process.platform === 'linux') expect(stdout, stderr).to.equal('EINVAL\n')
     })
   })

@@ -5,13 +5,14 @@ import type net from 'node:net'
 import { Worker } from 'node:worker_threads'
 import { expect } from 'chai'
 import type { Accepted } from '../src/server/gate.ts'
-import type { ListeningSocketOptions } from '../src/server/listening-socket.ts'
+import { GatedListener, type ListeningSocketOptions } from '../src/server/listening-socket.ts'
 import { onFile, onPort, onPortChosenByOs } from '../src/where-to-listen.ts'
 import { CAN_COUNT_DESCRIPTORS, descriptors } from './helpers/descriptors.ts'
 import {
   behindEachGate,
   bindGate,
   type GateUnderTest,
+  gateOptions,
   IS_LINUX,
   KINDS,
   kernelGateAvailableAnyway,
@@ -26,6 +27,7 @@ import {
 } from './helpers/gates.ts'
 import { needs, run, skipIf } from './helpers/programs.ts'
 import { rawClient, readToEnd, type Target } from './helpers/raw.ts'
+import { rejection } from './helpers/rejection.ts'
 import { turns, until } from './helpers/until.ts'
 
 behindEachGate('GatedListener', (gate, scope) => {
@@ -291,6 +293,17 @@ behindEachGate('GatedListener', (gate, scope) => {
       expect(await backlogOf(target)).to.equal(7)
       socket.shut()
       expect(await backlogOf(target)).to.equal(7)
+    })
+
+    it('longer than the system can be asked for is refused, not wrapped', async () => {
+      for (const backlog of [2 ** 31, 2 ** 32, 2 ** 32 + 1]) {
+        const error = await rejection(GatedListener.bind(onPortChosenByOs(LOOPBACK), { ...gateOptions([]), backlog }))
+        expect(error).to.be.an.instanceOf(RangeError)
+        expect((error as Error).message).to.equal(
+          `Cannot listen as 'backlog' must be a whole number from 1 to 2147483647: received ${backlog}`
+        )
+      }
+      await bindGate(scope, onPortChosenByOs(LOOPBACK) as Where, { backlog: 2 ** 31 - 1 })
     })
 
     it('bounds those parked: one more is closed', async function () {

@@ -16,6 +16,16 @@ import { type Scope, useScope } from './scope.ts'
 
 export const MODULES: string = new URL('../../src/', import.meta.url).href
 export const IS_LINUX: boolean = process.platform === 'linux'
+const isFlag = (flag: string): boolean => process.allowedNodeEnvironmentFlags.has(flag)
+/** The permission model, under whichever name this version has it, forbids native code. */
+export const WITHOUT_LIBC: readonly string[] = [
+  isFlag('--permission') ? '--permission' : '--experimental-permission',
+  '--allow-fs-read=*',
+  '--allow-fs-write=*',
+  '--allow-worker',
+  ...(isFlag('--allow-net') ? ['--allow-net'] : [])
+]
+
 export const LOOPBACK = { host: '127.0.0.1' }
 
 export type Where = WhereToListen<SocketAddress, unknown>
