@@ -9,8 +9,8 @@ import { isSame, type OpenedDirectory } from '../system/opened-directory.ts'
 import { explainedError, systemErrorNamed } from '../system/system-error.ts'
 
 // A lock is held for some milliseconds; whoever holds it longer is not one of us.
-const LOCK_RETRY = 5
-const LOCK_RETRIES = 1000
+const LOCK_RETRY = 10
+const LOCK_RETRIES = 300
 
 /** A path by the opened directory and the name in it; `shown` is how the user wrote it. */
 export interface Place {
