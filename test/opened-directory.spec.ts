@@ -18,8 +18,8 @@ import { basename, join } from 'node:path'
 import { expect } from 'chai'
 import { UnixSocketFile } from '../src/server/unix-socket-file.ts'
 import { OpenedDirectory } from '../src/system/opened-directory.ts'
-import { IS_LINUX } from './helpers/gates.ts'
-import { skipIf } from './helpers/programs.ts'
+import { IS_LINUX, MODULES, WITHOUT_LIBC, withImports } from './helpers/gates.ts'
+import { runNode, skipIf } from './helpers/programs.ts'
 import { rejection } from './helpers/rejection.ts'
 import { useScope } from './helpers/scope.ts'
 
@@ -53,6 +53,24 @@ describe('OpenedDirectory', () => {
         .that.includes({ code: 'ESTALE' })
     }
     expect(readdirSync(join(dir, 'a'))).to.deep.equal([])
+  })
+
+  it('is told by its name where the permission model forbids /proc, and a file there is made all the same', async () => {
+    const dir = scope.tempDir()
+    const flags = WITHOUT_LIBC.map((flag) =>
+      flag === '--allow-fs-write=*' ? `--allow-fs-write=${dir}` : flag === '--allow-fs-read=*' ? `--allow-fs-read=${process.cwd()}` : flag
+    )
+    const program = `
+      import { OpenedDirectory } from '${MODULES}system/opened-directory.js'
+      const directory = await OpenedDirectory.open('${dir}')
+      console.log(directory.at('s'))
+      const socket = await GatedListener.bind(onFile('${dir}/s'), options)
+      console.log((await import('node:fs')).readdirSync('${dir}').join())
+      await socket.close()
+    `
+    const args = [...flags, `--allow-fs-read=${dir}`, '--no-warnings', '--input-type=module', '-e', withImports(program)]
+    const { stdout, stderr } = await runNode(args, { env: { ...process.env, NODE_OPTIONS: '' } })
+    expect(stdout, stderr).to.equal(`${dir}/s\ns\n`)
   })
 
   it('names nothing any more once it is closed', async function () {

@@ -9,6 +9,7 @@ import { chmod, mkdtemp, readdir, realpath, rmdir, stat } from 'node:fs/promises
 import { basename, join, relative } from 'node:path'
 import { promisify } from 'node:util'
 import { isPlainNode } from './node-internals.ts'
+import { isPermitted } from './permission.ts'
 import { explainedError, systemErrorNamed } from './system-error.ts'
 
 /** A file by what stays the same under any name. */
@@ -17,8 +18,13 @@ export interface Identity {
   readonly ino: bigint
 }
 
-/** Whether the descriptors of this process are names of files. Bun and Deno open with flags of their own choice. */
-const HAS_DESCRIPTOR_NAMES = process.platform === 'linux' && isPlainNode && existsSync('/proc/self/fd')
+/** Whether the descriptors of this process are names of files. Bun and Deno open with flags of their own choice, and it may be forbidden. */
+let hasDescriptorNames: boolean | undefined
+
+function canNameDescriptors(): boolean {
+  hasDescriptorNames ??= process.platform === 'linux' && isPlainNode && isPermitted('/proc/self/fd/0') && existsSync('/proc/self/fd')
+  return hasDescriptorNames
+}
 
 /** Opens for naming only, which takes no permission for the file itself. Node.js has no name for it. */
 const O_PATH = 0o10000000
@@ -40,7 +46,7 @@ export class OpenedDirectory {
 
   /** Opens the directory at an absolute path, following links in it once. To be closed. */
   static async open(path: string): Promise<OpenedDirectory> {
-    if (!HAS_DESCRIPTOR_NAMES) {
+    if (!canNameDescriptors()) {
       const real = await realpath(path)
       return new OpenedDirectory(real, identityOf(await stat(real, { bigint: true })), -1)
     }
@@ -66,7 +72,7 @@ export class OpenedDirectory {
   async make(prefix: string): Promise<{ readonly name: string; readonly directory: OpenedDirectory }> {
     const path = await mkdtemp(this.at(prefix))
     const name = basename(path)
-    const directory = HAS_DESCRIPTOR_NAMES
+    const directory = canNameDescriptors()
       ? await OpenedDirectory.#open(path, join(this.#path, name), constants.O_NOFOLLOW)
       : new OpenedDirectory(join(this.#path, name), identityOf(lstatSync(this.at(name), { bigint: true })), -1)
     try {
@@ -80,7 +86,7 @@ export class OpenedDirectory {
 
   async #makeOurs(): Promise<void> {
     // By itself, not by a name in it, which the umask may have forbidden.
-    const itself = HAS_DESCRIPTOR_NAMES ? `/proc/self/fd/${this.#fd}` : this.#path
+    const itself = canNameDescriptors() ? `/proc/self/fd/${this.#fd}` : this.#path
     const { uid, mode } = await stat(itself)
     const isForeign = uid !== process.geteuid?.() || (mode & 0o077) !== 0
     if (isForeign) throw explainedError('EPERM', `the temporary directory ${this.#path} was replaced by one that is not ours`)
@@ -93,7 +99,7 @@ export class OpenedDirectory {
 
   /** The path of a file in this directory, for the next call; a new one for each. */
   at(name: string): string {
-    if (HAS_DESCRIPTOR_NAMES) {
+    if (canNameDescriptors()) {
       if (this.#fd < 0) throw systemErrorNamed('EBADF', 'open', this.#path)
       return `/proc/self/fd/${this.#fd}/${name}`
     }
@@ -105,7 +111,7 @@ export class OpenedDirectory {
   /** {@link OpenedDirectory.at} for bind(2) and connect(2), which take short paths only. */
   shortAt(name: string): string {
     const path = this.at(name)
-    if (HAS_DESCRIPTOR_NAMES) return path
+    if (canNameDescriptors()) return path
     const fromHere = relative(process.cwd(), path)
     return fromHere.length < path.length ? fromHere : path
   }
@@ -121,7 +127,7 @@ export class OpenedDirectory {
 
   /** Calls `use` with a path of a file in this directory that is short, and that file's alone, whoever replaces it. Links are not followed. */
   async pinned<T>(name: string, use: (path: string) => Promise<T>): Promise<T> {
-    if (!HAS_DESCRIPTOR_NAMES) return await use(this.shortAt(name))
+    if (!canNameDescriptors()) return await use(this.shortAt(name))
     const fd = await openDescriptor(this.at(name), O_PATH | constants.O_NOFOLLOW)
     try {
       return await use(`/proc/self/fd/${fd}`)
