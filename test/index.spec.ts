@@ -23,6 +23,7 @@ const NAMES = [
   'listen',
   'onFile',
   'onFileDescriptor',
+  'onInherited',
   'onPort',
   'onPortChosenByOs',
   'toFile',

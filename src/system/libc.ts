@@ -40,6 +40,9 @@ const NUMBERS: Partial<Record<NodeJS.Platform, SystemNumbers>> = {
   openbsd: { ...BSD, F_DUPFD_CLOEXEC: 10 }
 }
 
+/** Whether arguments after `...` are passed as if they had been named. */
+const IS_VARIADIC_AS_NAMED = process.platform === 'linux' && (process.arch === 'x64' || process.arch === 'arm64')
+
 interface Loaded {
   readonly libc?: Libc
   /** Why there is none, where there could be one. */
@@ -96,11 +99,13 @@ function isForbidden({ code }: NodeJS.ErrnoException): boolean {
 function throughKoffi(numbers: SystemNumbers): Libc {
   const koffi = requireKoffi()
   const library = koffi.load(null)
-  // Declared variadic as it is: Apple's arm64 passes such arguments in other places than named ones.
-  const fcntl = library.func('int fcntl(int fd, int command, ...)')
+  // Variadic, as it is declared in C, where such arguments go in other places than named ones, as on Apple's arm64. That costs half as much again.
+  const variadic = library.func('int fcntl(int fd, int command, ...)')
   return {
     ...numbers,
-    fcntl: (fd, command, argument) => fcntl(fd, command, 'int', argument),
+    fcntl: IS_VARIADIC_AS_NAMED
+      ? library.func('int fcntl(int fd, int command, int argument)')
+      : (fd, command, argument) => variadic(fd, command, 'int', argument),
     dup2: library.func('int dup2(int from, int to)'),
     flock: library.func('int flock(int fd, int operation)'),
     getsockopt: library.func('int getsockopt(int fd, int level, int name, void *value, void *length)'),
@@ -145,9 +150,8 @@ interface NodeFfi {
 }
 
 function throughNode(numbers: SystemNumbers): Libc {
-  // Elsewhere arguments after `...` may go in other places than named ones, which node:ffi can't be told.
-  const is64Bit = process.arch === 'x64' || process.arch === 'arm64'
-  const ffi = numbers === LINUX && is64Bit ? (process.getBuiltinModule('node:ffi') as NodeFfi | undefined) : undefined
+  // Which can't be told of arguments after `...`.
+  const ffi = IS_VARIADIC_AS_NAMED ? (process.getBuiltinModule('node:ffi') as NodeFfi | undefined) : undefined
   if (ffi === undefined) throw systemErrorNamed('ENOSYS', 'dlopen')
   const int = (...parameters: string[]) => ({ arguments: parameters.map((name) => (name === 'int' ? 'int32' : name)), return: 'int32' })
   const library = ffi.dlopen(null, {
