@@ -23,7 +23,7 @@
 
 export type { HostAndPort, InetAddress, SocketAddress, UnixAddress } from './address.ts'
 export { connect, connectSocket, withConnection } from './connect.ts'
-export type { CloseOptions, Connection } from './connection.ts'
+export type { ByteStream, CloseOptions, Connection } from './connection.ts'
 export { consumerPool } from './consumer-pool.ts'
 export type {
   ConnectionCloseMessage,
@@ -43,15 +43,17 @@ export {
   IdleTimeoutError,
   LimitExceededError,
   ListenError,
+  ReadTimeoutError,
   ServerClosedError,
+  TruncatedError,
   UnexpectedEndError
 } from './errors.ts'
 export type { ConnectionOptions, ConnectOptions, ConnectSocketOptions, ListenOptions, ServerOptions } from './options.ts'
-export type { Bytes, LimitedReadOptions, Reader, ReadOptions } from './reader.ts'
+export type { Bytes, LimitedReadOptions, LineOptions, Reader, ReadOptions } from './reader.ts'
 export type { InetServer, ListeningSocketInfo as ListeningSocket, ServerCloseOptions, UnixServer } from './server.ts'
 export { listen, Server } from './server.ts'
 export type { BindOptions, InetWhereToConnect, UnixWhereToConnect, WhereToConnect } from './where-to-connect.ts'
 export { toFile, toHostAndPort, toInetAddress, toUnixAddress } from './where-to-connect.ts'
 export type { InetWhereToListen, OnFileDescriptorOptions, OnFileOptions, OnPortOptions, UnixWhereToListen } from './where-to-listen.ts'
 export { onFile, onFileDescriptor, onInherited, onPort, onPortChosenByOs, WhereToListen } from './where-to-listen.ts'
-export type { Chunk, Writer } from './writer.ts'
+export type { Chunk, Source, Writer } from './writer.ts'
