@@ -164,9 +164,10 @@ export interface OnFileDescriptorOptions {
  * @throws {RangeError} If `fd` is not a whole number from 0 to 2147483647.
  * @example
  * ```ts
- * // In a worker thread, on the socket of the main thread.
- * const server = await listen(onFileDescriptor(workerData.fd, { duplicate: true }))
- * console.log(server.address)
+ * const first = await listen(onPort(8080))
+ * // Mostly in another thread, which is told the number.
+ * const second = await listen(onFileDescriptor(first.listeningSocket.fd, { duplicate: true }))
+ * console.log(second.address)
  * ```
  */
 export function onFileDescriptor(fd: number, options: OnFileDescriptorOptions = {}): WhereToListen<SocketAddress, SocketAddress> {

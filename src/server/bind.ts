@@ -5,10 +5,10 @@ import { chmodSync, lstatSync } from 'node:fs'
 import net from 'node:net'
 import { inetAddress, type SocketAddress } from '../address.ts'
 import { keepAliveSeconds } from '../options.ts'
-import { duplicate, isOccupied, kernelGateAvailable, occupy, replaceStandard, vacate } from '../system/descriptors.ts'
+import { adoptDuplicate, duplicate, isOccupied, kernelGateAvailable, occupy, replaceStandard, vacate } from '../system/descriptors.ts'
 import { checkListening, unixPathOf } from '../system/inherited-socket.ts'
 import { libc } from '../system/libc.ts'
-import { adopt, type HandleAddress, handleOf, isPlainNode, type NodeHandle } from '../system/node-internals.ts'
+import { type HandleAddress, handleOf, isPlainNode, type NodeHandle } from '../system/node-internals.ts'
 import { netRefusal } from '../system/permission.ts'
 import { explainedError, systemErrorNamed } from '../system/system-error.ts'
 import type { ListenTarget } from '../where-to-listen.ts'
@@ -133,17 +133,12 @@ async function bindDescriptor({ fd, duplicate: isShared }: ListenTarget & { kind
   }
   checkListening(fd)
   if (!isPlainNode || libc() === undefined) return await bindAsItIs(fd, isShared, options)
-  const copy = duplicate(fd)
-  const listener = await openCopy(copy, options)
+  // In a cluster worker it would otherwise be a descriptor of the primary.
+  const listener = kernelGateAvailable() ? adoptDuplicate(fd) : await listen({ fd: duplicate(fd), exclusive: true }, options)
   const address = listener instanceof net.Server ? addressOfServer(listener) : addressOf(listener)
   if (isShared) return { listener, address }
   occupy(fd)
   return { listener, address, release: () => vacate(fd) }
-}
-
-async function openCopy(copy: number, options: BindOptions): Promise<net.Server | NodeHandle> {
-  // In a cluster worker it would otherwise be a descriptor of the primary.
-  return kernelGateAvailable() ? adopt(copy) : await listen({ fd: copy, exclusive: true }, options)
 }
 
 async function bindAsItIs(fd: number, isShared: boolean | undefined, options: BindOptions): Promise<Bound> {

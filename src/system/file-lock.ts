@@ -59,6 +59,8 @@ async function holds(fd: number, directory: OpenedDirectory, name: string): Prom
 function release(fd: number, directory: OpenedDirectory, name: string): void {
   try {
     unlinkSync(directory.at(name))
+  } catch {
+    // Removed by somebody else: it protects nobody any more.
   } finally {
     closeSync(fd)
   }
