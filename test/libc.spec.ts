@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { cpSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { expect } from 'chai'
 import { type BuildResult, build, stop } from 'esbuild'
@@ -33,6 +33,7 @@ describe('libc', () => {
   // Once, and before a test counts what is open: the bundler is a process of its own.
   before(async function () {
     skipIf(this, process.platform !== 'linux' && process.platform !== 'darwin', 'needs a system with the kernel gate')
+    skipIf(this, !existsSync(join('node_modules', 'koffi')), 'needs koffi')
     for (const format of ['esm', 'cjs'] as const) bundles.set(format, await bundleProgram(format))
     await stop()
   })

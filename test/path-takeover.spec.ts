@@ -8,7 +8,7 @@ import { GatedListener } from '../src/server/listening-socket.ts'
 import { tryLock } from '../src/system/file-lock.ts'
 import { OpenedDirectory } from '../src/system/opened-directory.ts'
 import { onFile } from '../src/where-to-listen.ts'
-import { behindEachGate, gateOptions, MODULES, WITHOUT_LIBC, withImports } from './helpers/gates.ts'
+import { behindEachGate, gateOptions, kernelGateAvailableAnyway, MODULES, WITHOUT_LIBC, withImports } from './helpers/gates.ts'
 import { runNode, skipIf } from './helpers/programs.ts'
 import { rawClient } from './helpers/raw.ts'
 import { rejection } from './helpers/rejection.ts'
@@ -96,7 +96,8 @@ behindEachGate('taking a path over', (gate, scope) => {
     expect(readdirSync(dir)).to.deep.equal([])
   })
 
-  it('the lock of a server that was killed is no obstacle, and goes', async () => {
+  it('the lock of a server that was killed is no obstacle, and goes', async function () {
+    skipIf(this, !kernelGateAvailableAnyway(), 'needs libc, for flock(2)')
     const dir = scope.tempDir()
     const path = join(dir, 's')
     await leaveStale(path)

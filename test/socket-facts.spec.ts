@@ -6,7 +6,16 @@ import { kernelGateAvailable } from '../src/system/descriptors.ts'
 import { handleOf } from '../src/system/node-internals.ts'
 import { peerCredentials, setUserTimeout, waitingClients } from '../src/system/socket-facts.ts'
 import { onFile, onPortChosenByOs } from '../src/where-to-listen.ts'
-import { behindEachGate, bindGate, IS_LINUX, LOOPBACK, socketOption, type Where, WITHOUT_LIBC } from './helpers/gates.ts'
+import {
+  behindEachGate,
+  bindGate,
+  IS_LINUX,
+  kernelGateAvailableAnyway,
+  LOOPBACK,
+  socketOption,
+  type Where,
+  WITHOUT_LIBC
+} from './helpers/gates.ts'
 import { runNode, skipIf } from './helpers/programs.ts'
 import { rawClient, rawPair, rawServer } from './helpers/raw.ts'
 import { useScope } from './helpers/scope.ts'
@@ -124,7 +133,7 @@ describe('socket facts', () => {
 
 behindEachGate('userTimeout', (_gate, scope) => {
   it('of the listening socket holds for those that are accepted', async function () {
-    skipIf(this, !IS_LINUX, 'needs Linux')
+    skipIf(this, !IS_LINUX || !kernelGateAvailableAnyway(), 'needs Linux and koffi')
     const { socket, target, accepted } = await bindGate(scope, onPortChosenByOs(LOOPBACK) as Where, { userTimeout: 120_000 })
     socket.open()
     await rawClient(scope, target)
