@@ -27,6 +27,7 @@ const NAMES = [
   'listen',
   'onFile',
   'onFileDescriptor',
+  'onInherited',
   'onPort',
   'onPortChosenByOs',
   'readProxyHeader',
