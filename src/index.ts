@@ -41,12 +41,22 @@ export {
   ConnectTimeoutError,
   DelimiterNotFoundError,
   IdleTimeoutError,
+  ItTcpError,
   LimitExceededError,
   ListenError,
+  ReadTimeoutError,
   ServerClosedError,
   UnexpectedEndError
 } from './errors.ts'
-export type { ConnectionOptions, ConnectOptions, ConnectSocketOptions, ListenOptions, ServerOptions } from './options.ts'
+export type {
+  ConnectionOptions,
+  ConnectOptions,
+  ConnectSocketOptions,
+  ListenOptions,
+  ServerOptions,
+  WithConnectionOptions
+} from './options.ts'
+export { isPeerError } from './peer-error.ts'
 export type { Bytes, LimitedReadOptions, Reader, ReadOptions } from './reader.ts'
 export type { InetServer, ListeningSocketInfo as ListeningSocket, ServerCloseOptions, UnixServer } from './server.ts'
 export { listen, Server } from './server.ts'

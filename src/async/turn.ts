@@ -1,5 +1,7 @@
 // Turns of the event loop, counted only while somebody asks.
 
+import { setImmediate } from './platform.ts'
+
 let turn = 1
 let isEndAwaited = false
 

@@ -3,7 +3,7 @@
 import type { Socket } from 'node:net'
 import { formatAddress, type InetAddress, inetAddress, type SocketAddress } from '../address.ts'
 import { Deferred } from '../async/deferred.ts'
-import { StallLimit } from '../async/stall-timer.ts'
+import { StallTimer } from '../async/stall-timer.ts'
 import { startTimer } from '../async/timer.ts'
 import type { CloseOptions, Connection } from '../connection.ts'
 import { type ConnectionCloseMessage, type ConnectionOpenMessage, connectionClose, connectionOpen } from '../diagnostics.ts'
@@ -48,7 +48,7 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
   #stopTimer: (() => void) | undefined
   #isLingering = false
   #forceAt = Number.POSITIVE_INFINITY
-  #idle: StallLimit | undefined
+  #idle: StallTimer | undefined
   #reset: ConnectionResetError | undefined
   #openedAt: number | undefined
 
@@ -282,7 +282,7 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
 
   #limitIdleness(limit: number): void {
     const progress = (): number => this.reader.bytesRead + this.#writer.bytesWritten
-    this.#idle = new StallLimit(limit, progress, () => {
+    this.#idle = new StallTimer(limit, progress, () => {
       const message = `No byte went to or came from ${formatAddress(this.remoteAddress)} for ${limit} ms`
       this.breakOff(withOrigin(new IdleTimeoutError(message), this.#socket))
     })

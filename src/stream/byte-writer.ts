@@ -3,7 +3,8 @@
 import { inspect } from 'node:util'
 import { isUint8ArrayList } from 'uint8arraylist'
 import { Deferred } from '../async/deferred.ts'
-import { StallLimit } from '../async/stall-timer.ts'
+import { nextTick, setImmediate } from '../async/platform.ts'
+import { StallTimer } from '../async/stall-timer.ts'
 import { currentTurn } from '../async/turn.ts'
 import { BufferAgeLimitError, BusyError, ConnectionClosedError, withOrigin } from '../errors.ts'
 import { checkDuration } from '../options.ts'
@@ -64,7 +65,7 @@ export class ByteWriter implements PumpTarget {
   #lost: Error | undefined
   #hasTold = false
   #bufferAgeLimit: number
-  #age: StallLimit | undefined
+  #age: StallTimer | undefined
 
   constructor(socket: ByteSocket, owner: WriterOwner, bufferAgeLimit: number) {
     this.#socket = socket
@@ -92,8 +93,7 @@ export class ByteWriter implements PumpTarget {
   set bufferAgeLimit(limit: number) {
     checkDuration('Cannot set the limit', 'bufferAgeLimit', limit)
     this.#bufferAgeLimit = limit
-    this.#age?.stop()
-    this.#age = undefined
+    if (this.#age !== undefined) this.#age.limit = limit
     this.#watchAge()
   }
 
@@ -247,7 +247,7 @@ export class ByteWriter implements PumpTarget {
     this.#queuedBytes += byteLength
     if (this.#sendingBytes > 0 || this.#isFlushScheduled) return
     this.#isFlushScheduled = true
-    process.nextTick(flushScheduled, this)
+    nextTick(flushScheduled, this)
   }
 
   /** Called at the end of a turn in which more than one write was made. */
@@ -341,7 +341,7 @@ export class ByteWriter implements PumpTarget {
 
   #watchAge(): void {
     if (this.#sendingBytes === 0 || this.isFailed) return
-    this.#age ??= new StallLimit(
+    this.#age ??= new StallTimer(
       this.#bufferAgeLimit,
       () => (this.#sendingBytes === 0 ? undefined : this.bytesWritten),
       () => this.#tooOld()
