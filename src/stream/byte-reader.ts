@@ -1,6 +1,6 @@
 // Bytes in: one position, many ways to read from it.
 
-import { inspect } from 'node:util'
+import { inspect, types } from 'node:util'
 import { markAsUntransferable } from 'node:worker_threads'
 import { onceAborted } from '../async/abort.ts'
 import { Deferred } from '../async/deferred.ts'
@@ -592,14 +592,14 @@ function checkLimited(options: LimitedReadOptions): void {
 }
 
 function checkDelimiter(delimiter: unknown): void {
-  if (typeof delimiter !== 'string' && !(delimiter instanceof Uint8Array)) {
+  if (typeof delimiter !== 'string' && !types.isUint8Array(delimiter)) {
     throw new TypeError(`${ACTION} as 'delimiter' must be a Uint8Array or a string: received ${inspect(delimiter)}`)
   }
   if (delimiter.length === 0) throw new RangeError(`${ACTION} as 'delimiter' must not be empty: received ${inspect(delimiter)}`)
 }
 
 function checkBuffer(buffer: unknown): void {
-  if (!(buffer instanceof Uint8Array)) throw new TypeError(`${ACTION} as 'buffer' must be a Uint8Array: received ${inspect(buffer)}`)
+  if (!types.isUint8Array(buffer)) throw new TypeError(`${ACTION} as 'buffer' must be a Uint8Array: received ${inspect(buffer)}`)
   if (buffer.byteLength === 0) throw new RangeError(`${ACTION} as 'buffer' must not be empty: received 0 bytes`)
 }
 

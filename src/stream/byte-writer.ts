@@ -1,6 +1,6 @@
 // Bytes out: writes in order, gathered; the sink; flushing and half-close.
 
-import { inspect } from 'node:util'
+import { inspect, types } from 'node:util'
 import { isUint8ArrayList } from 'uint8arraylist'
 import { Deferred } from '../async/deferred.ts'
 import { nextTick, setImmediate } from '../async/platform.ts'
@@ -108,7 +108,7 @@ export class ByteWriter implements PumpTarget {
       const byteLength = Buffer.byteLength(data)
       // One-byte characters only: copied as they are, which is faster than encoding.
       if (byteLength > 0) this.#put(data, byteLength === data.length ? 'latin1' : 'utf8', byteLength)
-    } else if (data instanceof Uint8Array) {
+    } else if (types.isUint8Array(data)) {
       if (data.byteLength > 0) this.#put(data, 'buffer', data.byteLength)
     } else if (isUint8ArrayList(data)) {
       for (const part of data) if (part.byteLength > 0) this.#put(part, 'buffer', part.byteLength)
