@@ -49,7 +49,7 @@ const ACTION = 'Cannot connect'
  */
 export async function connectSocket(where: WhereToConnect<SocketAddress>, options: ConnectSocketOptions = {}): Promise<Socket> {
   checkWhere(where)
-  const { socket } = await dial(where, dialLimits(options), () => new Socket({ allowHalfOpen: true }), stepsOf(options))
+  const { socket } = await dial(where, dialLimits(options), createSocket, stepsOf(options))
   return socket
 }
 
@@ -157,6 +157,12 @@ export async function withConnection<A extends SocketAddress, T>(
     await connection.close(closeOptions).catch(ignore)
     throw error
   }
+}
+
+function createSocket(): Socket {
+  // What the constructor sets in its copy of the options anyway: where they are there already Node.js 20 makes the copy much faster.
+  const options = { allowHalfOpen: true, emitClose: false, autoDestroy: true, decodeStrings: false }
+  return new Socket(options)
 }
 
 // What comes between the connected socket and the connection, within the same deadline: what is sent ahead of everything, then what secures it.

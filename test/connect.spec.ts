@@ -143,7 +143,7 @@ describe('connect', () => {
       ['192.0.2.1', 'IPv4'],
       ['2001:db8::1', 'IPv6']
     ] as const) {
-      const { remoteAddress } = inetAddresses({ socket: new Socket(), endpoint: { host, port: 80 } })
+      const { remoteAddress } = inetAddresses({ socket: new Socket(), endpoint: { host, port: 80, autoSelectFamily: false } })
       expect(remoteAddress).to.deep.equal({ family, address: host, port: 80 })
     }
   })

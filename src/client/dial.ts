@@ -1,13 +1,12 @@
 // Dialling: from where to connect to a connected socket, within one deadline.
 
 import { lookup as dnsLookup } from 'node:dns/promises'
-import { isIP, type NetConnectOpts, type Socket } from 'node:net'
+import { isIP, isIPv4, type NetConnectOpts, type Socket } from 'node:net'
 import { type HostAndPort, type InetAddress, inetAddress, type SocketAddress, type UnixAddress } from '../address.ts'
 import { Deadline, TIMED_OUT } from '../async/deadline.ts'
 import { setImmediate } from '../async/platform.ts'
 import { startTimer } from '../async/timer.ts'
 import { ConnectError, ConnectTimeoutError } from '../errors.ts'
-import { socketAddresses } from '../stream/byte-connection.ts'
 import type { BindOptions, WhereToConnect } from '../where-to-connect.ts'
 import { type Attempt, inTurns, race } from './happy-eyeballs.ts'
 
@@ -21,8 +20,19 @@ export interface DialLimits {
   readonly signal: AbortSignal | undefined
 }
 
-/** Where a single attempt goes. */
-export type Endpoint = { readonly path: string } | ({ readonly host: string; readonly port: number } & BindOptions)
+/** Where a single attempt goes: what `socket.connect()` is called with. */
+export type Endpoint = UnixEndpoint | InetEndpoint
+
+interface UnixEndpoint {
+  readonly path: string
+}
+
+interface InetEndpoint extends Readonly<BindOptions> {
+  readonly host: string
+  readonly port: number
+  /** Node.js's own Happy Eyeballs gives each address 250 ms and no more (https://github.com/nodejs/node/issues/54359). */
+  readonly autoSelectFamily: false
+}
 
 /** A connected socket, and where it was dialled: a peer that resets at once has no address any more. */
 export interface Dialled {
@@ -60,12 +70,12 @@ export async function dial(
     lastFailure = error
   }
   try {
-    const endpoints =
-      'path' in target ? [{ path: target.path }] : (numericEndpoint(target, bind) ?? (await lookUp(target, bind, lookup, deadline)))
+    const known = 'path' in target ? { path: target.path } : numericEndpoint(target, bind)
+    const endpoints = known === undefined ? await lookUp(target, bind, lookup, deadline) : [known]
     const attempts = endpoints.map((endpoint) => attempt(endpoint, createSocket, onFailure))
     const outcome = await deadline.run<Dialled | Error[]>((resolve) => race(attempts, resolve, resolve))
     if (Array.isArray(outcome)) throw attemptsFailed(target, endpoints, outcome)
-    return await prepare(outcome, steps, target, deadline)
+    return steps.length === 0 && !deadline.hasPassed ? outcome : await prepare(outcome, steps, target, deadline)
   } catch (error) {
     // Made here and not in the timer, so that the stack shows who called.
     if (error === TIMED_OUT) throw new ConnectTimeoutError(target, timeout, lastFailure && { cause: lastFailure })
@@ -75,28 +85,41 @@ export async function dial(
   }
 }
 
-function numericEndpoint(target: HostAndPort | InetAddress, bind: BindOptions): Endpoint[] | undefined {
+/** Where to go without asking for the address; undefined for a name. */
+function numericEndpoint(target: HostAndPort | InetAddress, bind: BindOptions): Endpoint | undefined {
   const host = 'host' in target ? target.host : target.address
   const family = isIP(host)
-  return family === 0 ? undefined : endpointsOf(target, bind, [{ address: host, family }])
+  if (family === 0) return undefined
+  if (!isReachable(family, bind)) throw unreachable(target, bind)
+  return endpointAt(host, target.port, bind)
 }
 
-async function lookUp(target: HostAndPort | InetAddress, bind: BindOptions, lookup: Lookup, deadline: Deadline): Promise<Endpoint[]> {
+async function lookUp(target: HostAndPort | SocketAddress, bind: BindOptions, lookup: Lookup, deadline: Deadline): Promise<Endpoint[]> {
+  const { host, port } = target as HostAndPort
   let found: { address: string; family: number }[]
   try {
-    found = await deadline.wait(lookup((target as HostAndPort).host))
+    found = await deadline.wait(lookup(host))
   } catch (error) {
     deadline.throwIfPassed()
     throw new ConnectError(target, error)
   }
-  return endpointsOf(target, bind, found)
+  const usable = found.filter(({ family }) => isReachable(family, bind))
+  if (usable.length === 0) throw unreachable(target, bind)
+  return inTurns(usable).map(({ address }) => endpointAt(address, port, bind))
 }
 
-function endpointsOf(target: HostAndPort | InetAddress, bind: BindOptions, found: { address: string; family: number }[]): Endpoint[] {
-  const { localAddress } = bind
-  const usable = localAddress === undefined ? found : found.filter((address) => address.family === isIP(localAddress))
-  if (usable.length === 0) throw new ConnectError(target, new Error(`no address of it can be reached from ${localAddress}`))
-  return inTurns(usable).map(({ address }) => ({ ...bind, host: address, port: target.port }))
+function endpointAt(host: string, port: number, bind: BindOptions): InetEndpoint {
+  return bind.localAddress === undefined && bind.localPort === undefined
+    ? { host, port, autoSelectFamily: false }
+    : { ...bind, host, port, autoSelectFamily: false }
+}
+
+function isReachable(family: number, { localAddress }: BindOptions): boolean {
+  return localAddress === undefined || family === isIP(localAddress)
+}
+
+function unreachable(target: HostAndPort | SocketAddress, { localAddress }: BindOptions): ConnectError {
+  return new ConnectError(target, new Error(`no address of it can be reached from ${localAddress}`))
 }
 
 /** Connects one socket to `endpoint`, again while that fails only for the moment. */
@@ -144,8 +167,7 @@ function connectOnce(
 ): () => void {
   const socket = createSocket()
   socket.on('connect', onConnect).on('error', fail)
-  // Node.js's own Happy Eyeballs gives each address 250 ms and no more (https://github.com/nodejs/node/issues/54359).
-  socket.connect({ ...endpoint, autoSelectFamily: false } as NetConnectOpts)
+  socket.connect(endpoint as NetConnectOpts)
   return () => {
     // An error may be on its way.
     socket.removeListener('connect', onConnect).removeListener('error', fail).on('error', ignore).destroy()
@@ -237,9 +259,16 @@ function attemptsFailed(target: HostAndPort | SocketAddress, endpoints: readonly
 
 /** The addresses of a connected TCP socket. The system forgets the peer's with a reset: then it is what was dialled. */
 export function inetAddresses({ socket, endpoint }: Dialled): { remoteAddress: InetAddress; localAddress: InetAddress } {
-  const addresses = socketAddresses(socket)
-  if ('path' in endpoint || addresses.remoteAddress.address !== '') return addresses
-  return { ...addresses, remoteAddress: inetAddress(endpoint.host, endpoint.port) }
+  const { localAddress = '', localPort = 0 } = socket
+  return { remoteAddress: remoteAddressOf(socket, endpoint), localAddress: inetAddress(localAddress, localPort) }
+}
+
+function remoteAddressOf(socket: Socket, endpoint: Endpoint): InetAddress {
+  if ('path' in endpoint) return inetAddress('', 0)
+  const { host, port } = endpoint
+  // There is one way to write an IPv4 address: asking the system would cost a call. 0.0.0.0 leads to this machine.
+  if (isIPv4(host) && host !== '0.0.0.0') return inetAddress(host, port)
+  return inetAddress(socket.remoteAddress ?? host, port)
 }
 
 /** Whether it is a unix socket that is to be reached. */
