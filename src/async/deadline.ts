@@ -1,6 +1,6 @@
 // One deadline for several steps: a timeout and a signal that are started once, and end whatever is under way.
 
-import { onceAborted } from './abort.ts'
+import { onceAborted, throwIfAborted } from './abort.ts'
 import { startTimer } from './timer.ts'
 
 /** What a {@link Deadline} ends things with when its timeout passes; when its signal aborts it is the signal's reason. */
@@ -16,7 +16,7 @@ export class Deadline {
 
   /** Throws `signal.reason` if `signal` is aborted already. */
   constructor(timeout: number, signal: AbortSignal | undefined) {
-    if (signal?.aborted) throw signal.reason
+    throwIfAborted(signal)
     this.#stopTimer = startTimer(timeout, () => this.#pass(TIMED_OUT))
     this.#unhook = onceAborted(signal, (reason) => this.#pass(reason))
   }
