@@ -17,8 +17,9 @@ import {
   DEFAULT_TIMEOUT,
   type WithConnectionOptions
 } from './options.ts'
-import { ByteConnection } from './stream/byte-connection.ts'
-import { createDialSocket, setKeepAlive } from './stream/net-transport.ts'
+import { openConnection } from './stream/connection-facade.ts'
+import { createDialSocket, setKeepAlive } from './stream/net-socket.ts'
+import { NetTransport } from './stream/net-transport.ts'
 import type { WhereToConnect } from './where-to-connect.ts'
 
 const ACTION = 'Cannot connect'
@@ -90,7 +91,7 @@ export async function connect<A extends SocketAddress>(where: WhereToConnect<A>,
   const settings = connectionSettings(ACTION, options)
   const dialled = await dial(where, limits, createDialSocket, stepsOf(options))
   if (!isUnix(where.target)) setKeepAlive(dialled.socket, settings.keepAlive)
-  return new ByteConnection<A>(dialled.socket, settings, { ...addressesOf(where, dialled), isAccepted: false })
+  return openConnection<A>(new NetTransport(dialled.socket), settings, { ...addressesOf(where, dialled), isAccepted: false }).facade
 }
 
 /**

@@ -72,6 +72,12 @@ export class ConnectionResetError extends ItTcpError {
   readonly code = 'ERR_CONNECTION_RESET'
 }
 
+/** Thrown when an encrypted stream ended without saying so: what was read may not be all that was sent. */
+export class TruncatedError extends ItTcpError {
+  override readonly name = 'TruncatedError'
+  readonly code = 'ERR_TRUNCATED'
+}
+
 /** Thrown when bytes waited to be handed over and the peer took none for `bufferAgeLimit`. */
 export class BufferAgeLimitError extends ItTcpError {
   override readonly name = 'BufferAgeLimitError'
@@ -84,7 +90,7 @@ export class IdleTimeoutError extends ItTcpError {
   readonly code = 'ERR_IDLE_TIMEOUT'
 }
 
-/** Thrown when a read took longer than its `timeout`. It has taken nothing. */
+/** Thrown when a read did not get what it asked for within its `timeout`. It has taken nothing. */
 export class ReadTimeoutError extends ItTcpError {
   override readonly name = 'ReadTimeoutError'
   readonly code = 'ERR_READ_TIMEOUT'

@@ -13,6 +13,8 @@ export const DEFAULT_BUFFER_AGE_LIMIT = 120_000
 export const DEFAULT_KEEP_ALIVE = 60_000
 /** Milliseconds for which `close()` tries to hand over what was written: Async's `Tcp` passes 30 s. */
 export const DEFAULT_FORCE_AFTER = 30_000
+/** Milliseconds for which `close()` waits for the peer's FIN, once its own is sent. */
+export const DEFAULT_LINGER = 2_000
 /** Clients the kernel queues: what Node.js asks for, and clamped by the system (`somaxconn`). */
 export const DEFAULT_BACKLOG = 511
 /** Bytes that a line or a delimited record may have: what `asyncio` and `bufio` allow too. */
@@ -151,6 +153,13 @@ export function checkFunction(action: string, name: string, value: unknown): voi
 
 export function checkBoolean(action: string, name: string, value: unknown): void {
   if (typeof value !== 'boolean') throw new TypeError(`${action} as '${name}' must be true or false: received ${inspect(value)}`)
+}
+
+/** Checks that a value is one of a few words. */
+export function checkChoice(action: string, name: string, value: unknown, choices: readonly string[]): void {
+  if (choices.includes(value as string)) return
+  const words = choices.map((choice) => `'${choice}'`).join(' or ')
+  throw new TypeError(`${action} as '${name}' must be ${words}: received ${inspect(value)}`)
 }
 
 /** Checks a string that is neither empty nor cut off by a NUL where it becomes a C string. */

@@ -9,6 +9,7 @@ import {
   IdleTimeoutError,
   LimitExceededError,
   ReadTimeoutError,
+  TruncatedError,
   UnexpectedEndError
 } from './errors.ts'
 
@@ -22,6 +23,7 @@ const PEER_ERRORS = [
   IdleTimeoutError,
   LimitExceededError,
   ReadTimeoutError,
+  TruncatedError,
   UnexpectedEndError
 ]
 

@@ -41,8 +41,11 @@ import {
   type ServerOptions
 } from './options.ts'
 import { type Accepted, discard, ListeningSocket } from './server/listening-socket.ts'
-import { ByteConnection, type ConnectionInit, socketAddresses } from './stream/byte-connection.ts'
-import { createAcceptedSocket, setKeepAlive } from './stream/net-transport.ts'
+import type { ByteConnection } from './stream/byte-connection.ts'
+import { openConnection } from './stream/connection-facade.ts'
+import type { ConnectionInit } from './stream/connection-init.ts'
+import { createAcceptedSocket, setKeepAlive, socketAddresses } from './stream/net-socket.ts'
+import { NetTransport } from './stream/net-transport.ts'
 import { descriptorLimit, isDescriptorFree } from './system/descriptor.ts'
 import type { WhereToListen } from './where-to-listen.ts'
 
@@ -511,7 +514,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     this.#adjustAfterAccept()
     if (this.#slots >= this.#maxConnections) this.#atLimit()
     if (this.#handler !== undefined) this.#serve(connection, this.#handler)
-    else waiter?.resolve(connection)
+    else waiter?.resolve(connection.facade)
   }
 
   #adjustAfterAccept(): void {
@@ -563,7 +566,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
       socket.setNoDelay(true)
       setKeepAlive(socket, keepAlive)
     }
-    return new ByteConnection<A>(socket, this.#settings, new Slot(remoteAddress as A, localAddress as A, this.#onClosed))
+    return openConnection<A>(new NetTransport(socket), this.#settings, new Slot(remoteAddress as A, localAddress as A, this.#onClosed))
   }
 
   #checkSoon(): void {
@@ -649,7 +652,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     this.#handlers++
     let result: Promise<unknown>
     try {
-      result = Promise.resolve(handler(connection as never))
+      result = Promise.resolve(handler(connection.facade as never))
     } catch (error) {
       this.#handlerFailed(connection, error)
       return

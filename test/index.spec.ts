@@ -17,6 +17,7 @@ const NAMES = [
   'ReadTimeoutError',
   'Server',
   'ServerClosedError',
+  'TruncatedError',
   'UnexpectedEndError',
   'WhereToListen',
   'connect',

@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { mock } from 'node:test'
 import { expect } from 'chai'
 import type { SocketAddress } from '../src/address.ts'
 import { Deferred } from '../src/async/deferred.ts'
@@ -200,6 +201,30 @@ describe('Clients: withConnection settles, either way, after the function has en
       expect(received).to.deep.equal([{ linger: 5, forceAfter: 10 }, { linger: 0 }, { forceAfter: 0 }, {}])
     })
   }
+
+  it('with linger: 0 it is not held up by a peer that does not close its side', async () => {
+    const { target, accept } = await rawServer(scope)
+    mock.timers.enable({ apis: ['setTimeout'] })
+    scope.defer(() => mock.timers.reset())
+    const running = withConnection(to(target), { linger: 0 }, () => 'healthy')
+    const peer = await accept()
+    expect(await running).to.equal('healthy')
+    // By default that takes 2 s.
+    let isSettled = false
+    const slow = withConnection(to(target), () => {}).then(() => {
+      isSettled = true
+    })
+    const other = await accept()
+    await readToEnd(other)
+    await turns()
+    mock.timers.tick(1_999)
+    await turns()
+    expect(isSettled).to.equal(false)
+    mock.timers.tick(1)
+    await slow
+    peer.destroy()
+    other.destroy()
+  })
 
   it('refuses a linger or a forceAfter that is no time, before it connects', async () => {
     const before = descriptors()

@@ -4,18 +4,18 @@ import { Socket } from 'node:net'
 import { join } from 'node:path'
 import { mock } from 'node:test'
 import { expect } from 'chai'
-import { Deferred } from '../src/async/deferred.ts'
-import type { Lookup } from '../src/client/dial.ts'
-import { connect } from '../src/connect.ts'
-import { ConnectError, ConnectTimeoutError } from '../src/errors.ts'
-import { toFile, toHostAndPort, toUnixAddress } from '../src/where-to-connect.ts'
-import { descriptors } from './helpers/descriptors.ts'
-import { blackHole, dial, fullQueue, IS_LINUX, NO_LIMITS, Sockets, staleSocket, timers, to, WAYS } from './helpers/dialling.ts'
-import { runNode, skipIf } from './helpers/programs.ts'
-import { closedPort, rawClient, rawServer } from './helpers/raw.ts'
-import { rejection } from './helpers/rejection.ts'
-import { useScope } from './helpers/scope.ts'
-import { turns, until } from './helpers/until.ts'
+import { Deferred } from '../../src/async/deferred.ts'
+import type { Lookup } from '../../src/client/dial.ts'
+import { connect } from '../../src/connect.ts'
+import { ConnectError, ConnectTimeoutError } from '../../src/errors.ts'
+import { toFile, toHostAndPort, toUnixAddress } from '../../src/where-to-connect.ts'
+import { descriptors } from '../helpers/descriptors.ts'
+import { blackHole, dial, fullQueue, IS_LINUX, NO_LIMITS, Sockets, staleSocket, timers, to, WAYS } from '../helpers/dialling.ts'
+import { runNode, skipIf } from '../helpers/programs.ts'
+import { closedPort, rawClient, rawServer } from '../helpers/raw.ts'
+import { rejection } from '../helpers/rejection.ts'
+import { useScope } from '../helpers/scope.ts'
+import { turns, until } from '../helpers/until.ts'
 
 describe('Clients: timeout and signal cover everything before the connection exists, name resolution included', () => {
   const scope = useScope()
@@ -353,7 +353,7 @@ describe('Clients: the order of addresses is what the program has asked for', ()
         return [{ address: '127.0.0.1', family: 4 }]
       }
       syncBuiltinESMExports()
-      const { systemLookup } = await import('${new URL('../src/client/dial.js', import.meta.url)}')
+      const { systemLookup } = await import('${new URL('../../src/client/dial.js', import.meta.url)}')
       await systemLookup('localhost')`
     const { stdout, stderr } = await runNode(['--input-type=module', '--eval', code])
     expect([stdout, stderr]).to.deep.equal(['{"all":true}\n', ''])

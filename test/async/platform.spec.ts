@@ -1,9 +1,9 @@
 import { expect } from 'chai'
-import * as platform from '../src/async/platform.ts'
-import { connect } from '../src/connect.ts'
-import { rawServer, readToEnd } from './helpers/raw.ts'
-import { useScope } from './helpers/scope.ts'
-import { until } from './helpers/until.ts'
+import * as platform from '../../src/async/platform.ts'
+import { connect } from '../../src/connect.ts'
+import { rawServer, readToEnd } from '../helpers/raw.ts'
+import { useScope } from '../helpers/scope.ts'
+import { until } from '../helpers/until.ts'
 
 describe('What schedules and cancels is taken from Node.js once, at import', () => {
   const scope = useScope()

@@ -1,10 +1,10 @@
 import { getEventListeners } from 'node:events'
 import { mock } from 'node:test'
 import { expect } from 'chai'
-import { Deadline, TIMED_OUT } from '../src/async/deadline.ts'
-import { Deferred } from '../src/async/deferred.ts'
-import { rejection } from './helpers/rejection.ts'
-import { turns } from './helpers/until.ts'
+import { Deadline, TIMED_OUT } from '../../src/async/deadline.ts'
+import { Deferred } from '../../src/async/deferred.ts'
+import { rejection } from '../helpers/rejection.ts'
+import { turns } from '../helpers/until.ts'
 
 const NEVER = Number.POSITIVE_INFINITY
 

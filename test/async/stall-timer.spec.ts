@@ -1,10 +1,10 @@
 import { mock } from 'node:test'
 import { expect } from 'chai'
-import { Deferred } from '../src/async/deferred.ts'
-import { StallTimer } from '../src/async/stall-timer.ts'
-import { runNode } from './helpers/programs.ts'
-import { transcript } from './helpers/transcript.ts'
-import { until } from './helpers/until.ts'
+import { Deferred } from '../../src/async/deferred.ts'
+import { StallTimer } from '../../src/async/stall-timer.ts'
+import { runNode } from '../helpers/programs.ts'
+import { transcript } from '../helpers/transcript.ts'
+import { until } from '../helpers/until.ts'
 
 describe('StallTimer', () => {
   const started: StallTimer[] = []
@@ -362,7 +362,7 @@ describe('StallTimer', () => {
   })
 
   it('does not keep the process alive', async () => {
-    const url = new URL('../src/async/stall-timer.js', import.meta.url)
+    const url = new URL('../../src/async/stall-timer.js', import.meta.url)
     const code = `import { StallTimer } from '${url}'\nnew StallTimer(1e9, () => 0, () => {}).start()\nconsole.log('started')`
     const { code: exitCode, stdout, stderr } = await runNode(['--input-type=module', '--eval', code], { killAfter: 8_000 })
     expect([exitCode, stdout, stderr]).to.deep.equal([0, 'started\n', ''])
