@@ -126,6 +126,12 @@ export class ServerClosedError extends ItTcpError {
   readonly code = 'ERR_SERVER_CLOSED'
 }
 
+/** Thrown when a connection does not start with a valid PROXY header, or when its sender may send none: the message says which. */
+export class ProxyHeaderError extends ItTcpError {
+  override readonly name = 'ProxyHeaderError'
+  readonly code = 'ERR_PROXY_HEADER'
+}
+
 /** The operating system's own words for an error, such as 'connection refused'; otherwise the error's message. Never throws. */
 export function describeSystemError(error: unknown): string {
   try {

@@ -44,6 +44,7 @@ export {
   ItTcpError,
   LimitExceededError,
   ListenError,
+  ProxyHeaderError,
   ReadTimeoutError,
   ServerClosedError,
   TruncatedError,
@@ -58,6 +59,15 @@ export type {
   WithConnectionOptions
 } from './options.ts'
 export { isPeerError } from './peer-error.ts'
+export type {
+  HeaderReader,
+  LocalHeaderInit,
+  ProxiedHeaderInit,
+  ProxyHeader,
+  ProxyHeaderInit,
+  ReadProxyHeaderOptions
+} from './proxy-header.ts'
+export { formatProxyHeader, readProxyHeader } from './proxy-header.ts'
 export type { Bytes, LimitedReadOptions, LineOptions, Reader, ReadOptions } from './reader.ts'
 export type { InetServer, ListeningSocketInfo as ListeningSocket, ServerCloseOptions, UnixServer } from './server.ts'
 export { listen, Server } from './server.ts'

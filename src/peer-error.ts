@@ -8,6 +8,7 @@ import {
   DelimiterNotFoundError,
   IdleTimeoutError,
   LimitExceededError,
+  ProxyHeaderError,
   ReadTimeoutError,
   TruncatedError,
   UnexpectedEndError
@@ -22,6 +23,7 @@ const PEER_ERRORS = [
   DelimiterNotFoundError,
   IdleTimeoutError,
   LimitExceededError,
+  ProxyHeaderError,
   ReadTimeoutError,
   TruncatedError,
   UnexpectedEndError
@@ -45,7 +47,7 @@ const MOST_ERRORS = 1_000
 
 /**
  * Whether the peer or the network alone is at fault for `error`: a reset, a limit of age, idleness, time or length, an end inside what was
- * asked for, a failed dial. A server logs such an error at most; any other is a fault of the program, or something that you did yourself,
+ * asked for, a failed dial, a bad PROXY header. A server logs such an error at most; any other is a fault of the program, or something that you did yourself,
  * such as using a closed connection.
  *
  * It is found by its class, not by its code, through `cause`, at whatever depth. Where an error holds several, as an `AggregateError` or a
