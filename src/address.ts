@@ -1,8 +1,6 @@
 // Socket addresses: what they are, how they print, and which are valid.
 
-import { isIPv6 } from 'node:net'
 import { inspect } from 'node:util'
-import { checkNoNul, checkString } from './options.ts'
 
 /** An IP address and a port. `address` is numeric; an IPv4 client of a dual-stack listener is an IPv4 address. */
 export interface InetAddress {
@@ -51,26 +49,15 @@ export function checkUnixPath(action: string, path: unknown): void {
   if (isAbstract && process.platform !== 'linux') {
     throw new RangeError(`${action} as abstract names are for Linux only: received ${inspect(path)}`)
   }
-  if (!isAbstract) checkNoNul(action, 'path', path)
+  if (!isAbstract && path.includes('\0')) {
+    throw new RangeError(`${action} as 'path' must not contain a NUL: received ${inspect(path)}`)
+  }
   if (process.platform === 'win32') return
   const limit = isAbstract ? UNIX_PATH_SIZE : UNIX_PATH_SIZE - 1
   const length = Buffer.byteLength(path)
   if (length > limit) {
     throw new RangeError(`${action} as 'path' must have at most ${limit} bytes on this system: received ${length} bytes, ${inspect(path)}`)
   }
-}
-
-/** Checks a host name or numeric address, and gives it without the brackets that an IPv6 address has in URLs. */
-export function checkHost(action: string, host: string): string {
-  checkString(action, 'host', host)
-  const bare = host.startsWith('[') && host.endsWith(']') ? host.slice(1, -1) : host
-  const isWrong = bare === host ? /[[\]]/.test(host) || (host.includes('%') && !isIPv6(host)) : !isIPv6(bare)
-  if (isWrong) {
-    throw new RangeError(
-      `${action} as 'host' must be a name or a numeric address, without a port, such as 'localhost', '127.0.0.1', '::1' or '[::1]': received ${inspect(host)}`
-    )
-  }
-  return bare
 }
 
 const MAPPED_IPV4 = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i

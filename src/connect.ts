@@ -4,6 +4,7 @@ import { Socket } from 'node:net'
 import { inspect } from 'node:util'
 import { type SocketAddress, UNNAMED } from './address.ts'
 import { type DialLimits, type Dialled, dial, inetAddresses, isUnix, type Step } from './client/dial.ts'
+import { sendFirst } from './client/send-first.ts'
 import type { Connection } from './connection.ts'
 import {
   type ConnectOptions,
@@ -17,6 +18,7 @@ import {
   DEFAULT_TIMEOUT,
   type WithConnectionOptions
 } from './options.ts'
+import { headerToSend } from './proxy/format-header.ts'
 import { openConnection } from './stream/connection-facade.ts'
 import { createDialSocket, setKeepAlive } from './stream/net-socket.ts'
 import { NetTransport } from './stream/net-transport.ts'
@@ -167,8 +169,9 @@ function createSocket(): Socket {
 }
 
 // What comes between the connected socket and the connection, within the same deadline: what is sent ahead of everything, then what secures it.
-function stepsOf(_options: ConnectSocketOptions): readonly Step[] {
-  return NO_STEPS
+function stepsOf({ proxyHeader }: ConnectSocketOptions): readonly Step[] {
+  const header = headerToSend(proxyHeader)
+  return header === undefined ? NO_STEPS : [sendFirst(header)]
 }
 
 const NO_STEPS: readonly Step[] = []

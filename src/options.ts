@@ -2,6 +2,7 @@
 
 import { inspect } from 'node:util'
 import { isAbortSignal } from './async/abort.ts'
+import type { ProxyHeaderInit } from './proxy/header.ts'
 
 /** Milliseconds before a connection attempt is given up: that of Async. */
 export const DEFAULT_TIMEOUT = 30_000
@@ -30,6 +31,13 @@ export interface ConnectSocketOptions {
   timeout?: number
   /** Gives up the attempt when aborted. Once the connection exists, a later abort changes nothing. */
   signal?: AbortSignal
+  /**
+   * The PROXY header to send before anything else, also before a TLS handshake, as soon as it is connected: on whose behalf this is. It counts
+   * in neither `bytesWritten` nor `bytesPending`.
+   *
+   * @default none
+   */
+  proxyHeader?: ProxyHeaderInit
 }
 
 /** How a connection behaves once it is there; for clients and for servers. */
@@ -166,11 +174,6 @@ export function checkChoice(action: string, name: string, value: unknown, choice
 export function checkString(action: string, name: string, value: unknown): void {
   if (typeof value !== 'string') throw new TypeError(`${action} as '${name}' must be a string: received ${inspect(value)}`)
   if (value === '') throw new RangeError(`${action} as '${name}' must not be empty: received ''`)
-  checkNoNul(action, name, value)
-}
-
-/** Checks that `value` has no NUL: the system would take what stands before it for the whole. */
-export function checkNoNul(action: string, name: string, value: string): void {
   if (value.includes('\0')) throw new RangeError(`${action} as '${name}' must not contain a NUL: received ${inspect(value)}`)
 }
 

@@ -2,8 +2,8 @@
 
 import { isIPv4, isIPv6 } from 'node:net'
 import { inspect } from 'node:util'
-import { checkHost, checkUnixPath, type HostAndPort, type InetAddress, type SocketAddress, type UnixAddress } from './address.ts'
-import { checkOptions, checkPort } from './options.ts'
+import { checkUnixPath, type HostAndPort, type InetAddress, type SocketAddress, type UnixAddress } from './address.ts'
+import { checkOptions, checkPort, checkString } from './options.ts'
 
 /** Where a connection comes from. */
 export interface BindOptions {
@@ -119,6 +119,19 @@ export function checkInetAddress(action: string, address: InetAddress, minimumPo
     throw new TypeError(`${action} as 'address' must be an InetAddress: received ${inspect(address)}`)
   }
   checkPort(action, 'port', address.port, minimumPort)
+}
+
+/** Checks a host name or numeric address, and gives it without the brackets that an IPv6 address has in URLs. */
+function checkHost(action: string, host: string): string {
+  checkString(action, 'host', host)
+  const bare = host.startsWith('[') && host.endsWith(']') ? host.slice(1, -1) : host
+  const isWrong = bare === host ? /[[\]]/.test(host) || (host.includes('%') && !isIPv6(host)) : !isIPv6(bare)
+  if (isWrong) {
+    throw new RangeError(
+      `${action} as 'host' must be a name or a numeric address, without a port, such as 'localhost', '127.0.0.1', '::1' or '[::1]': received ${inspect(host)}`
+    )
+  }
+  return bare
 }
 
 function bindOptions(action: string, options: BindOptions): BindOptions {
