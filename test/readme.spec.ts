@@ -36,7 +36,9 @@ const documents = [
   ...readdirSync('docs', { recursive: true, encoding: 'utf8' }).map((file) => join('docs', file))
 ].filter((file) => file.endsWith('.md'))
 
-const sources = readdirSync('src').map((file) => join('src', file))
+const sources = readdirSync('src')
+  .filter((file) => file.endsWith('.ts'))
+  .map((file) => join('src', file))
 
 describe('the documents', () => {
   const frames = framesOf(readFileSync(join('test', 'frames.md'), 'utf8'))
