@@ -108,8 +108,9 @@ await writer.writeAll(reader)
 writer.write(42)
 // @ts-expect-error nor is null
 writer.write(null)
-// @ts-expect-error a sink takes bytes
 await writer(['text'])
+// @ts-expect-error a sink takes no numbers
+await writer([42])
 
 // it-pipe's streams
 overTcp satisfies Duplex<Source<Uint8Array>, Source<Uint8Array>, Promise<void>>
