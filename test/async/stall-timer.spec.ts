@@ -1,10 +1,9 @@
 import { mock } from 'node:test'
 import { expect } from 'chai'
-import { Deferred } from '../../src/async/deferred.ts'
 import { StallTimer } from '../../src/async/stall-timer.ts'
 import { runNode } from '../helpers/programs.ts'
 import { transcript } from '../helpers/transcript.ts'
-import { until } from '../helpers/until.ts'
+import { turns, until } from '../helpers/until.ts'
 
 describe('StallTimer', () => {
   const started: StallTimer[] = []
@@ -167,29 +166,44 @@ describe('StallTimer', () => {
     }
   })
 
-  it('does not count time in which the process itself stood still: what arrived meanwhile is read first', async () => {
-    let progress = 0
-    let stalls = 0
-    const timer = watch(
-      80,
-      () => progress,
-      () => stalls++
-    )
-    // Nearly the limit, then a long standstill behind which the bytes are read: by a poll, so behind the timers.
-    await pause(70)
-    const arrived = new Deferred()
-    setImmediate(() => {
-      standStill(200)
-      // Two turns: the timers that are due, then the poll.
-      setTimeout(() => {
-        setImmediate(() => arrived.resolve())
-        progress++
-      }, 0)
+  for (const [comes, expected] of [
+    ['something has arrived meanwhile', 0],
+    ['nothing has arrived either', 1]
+  ] as const) {
+    it(`a check that is late, since the process itself stood still, decides behind the next poll: ${comes}`, async () => {
+      const { now } = performance
+      let clock = 0
+      performance.now = () => clock
+      mock.timers.enable({ apis: ['setInterval'] })
+      try {
+        let progress = 0
+        let stalls = 0
+        watch(
+          8_000,
+          () => progress,
+          () => stalls++
+        )
+        const tick = (late = 0): void => {
+          clock += 1_000 + late
+          mock.timers.tick(1_000)
+        }
+        for (let check = 0; check < 7; check++) tick()
+        tick(60_000)
+        expect(stalls).to.equal(0)
+        // As a poll would that reads what came during the standstill: behind all that is due before it.
+        for (let hops = 0; hops < 10; hops++) await Promise.resolve()
+        if (expected === 0) progress++
+        await turns(2)
+        expect(stalls).to.equal(expected)
+        // The standstill does not count later either.
+        for (let check = 0; check < 7; check++) tick()
+        expect(stalls).to.equal(expected)
+      } finally {
+        mock.timers.reset()
+        performance.now = now
+      }
     })
-    await arrived.promise
-    expect(stalls).to.equal(0)
-    timer.stop()
-  })
+  }
 
   it('an interval made before a fake clock was installed does not disable the limit of what is opened under it', () => {
     watch(
@@ -371,9 +385,4 @@ describe('StallTimer', () => {
 
 function pause(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds))
-}
-
-function standStill(milliseconds: number): void {
-  const end = performance.now() + milliseconds
-  while (performance.now() < end);
 }

@@ -1,5 +1,7 @@
 import { once } from 'node:events'
+import { Socket } from 'node:net'
 import { expect } from 'chai'
+import { sendFirst } from '../../src/client/send-first.ts'
 import { connect, connectSocket, withConnection } from '../../src/connect.ts'
 import { ConnectError } from '../../src/errors.ts'
 import { formatProxyHeader, type ProxyHeaderInit } from '../../src/proxy-header.ts'
@@ -9,6 +11,7 @@ import { to, WAYS } from '../helpers/dialling.ts'
 import { rawServer, readToEnd } from '../helpers/raw.ts'
 import { rejection } from '../helpers/rejection.ts'
 import { useScope } from '../helpers/scope.ts'
+import { turns } from '../helpers/until.ts'
 
 const header: ProxyHeaderInit = {
   source: { family: 'IPv4', address: '192.0.2.1', port: 1_234 },
@@ -87,5 +90,19 @@ describe('Clients: a proxyHeader is sent at connect, before anything else', () =
       if (error !== undefined) expect(error).to.be.instanceOf(ConnectError)
     }
     expect(descriptors()).to.equal(before)
+  })
+
+  it('a write that fails does not hand the socket out: its closing is the error', async () => {
+    const socket = new Socket()
+    socket.write = (_: unknown, callback: unknown) => {
+      ;(callback as (error: Error) => void)(new Error('broken pipe'))
+      return false
+    }
+    let isOver = false
+    void sendFirst(bytes)(socket).finally(() => {
+      isOver = true
+    })
+    await turns()
+    expect(isOver).to.equal(false)
   })
 })
