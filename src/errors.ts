@@ -111,6 +111,12 @@ export class ServerClosedError extends CodedError {
   readonly code = 'ERR_SERVER_CLOSED'
 }
 
+/** Thrown when a handshake took longer than it may. */
+export class HandshakeTimeoutError extends CodedError {
+  override readonly name = 'HandshakeTimeoutError'
+  readonly code = 'ERR_HANDSHAKE_TIMEOUT'
+}
+
 /** The operating system's own words for an error, such as 'connection refused'; otherwise the error's message. */
 export function describeSystemError(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
@@ -134,4 +140,22 @@ export function withOrigin<E extends Error>(error: E, origin: object): E {
 /** Whether `error` happened on `origin`. */
 export function isFrom(error: Error, origin: object): boolean {
   return origins.get(error) === origin
+}
+
+/** What `error` happened on: a connection or a server of ours; undefined if it is not known. */
+export function originOf(error: object): object | undefined {
+  return origins.get(error as Error)
+}
+
+/**
+ * Notes that it was `origin` that was waited for too long, if `reason` is that of an `AbortSignal.timeout`, and returns it. Of the
+ * program's other reasons nothing is noted.
+ */
+export function withTimeoutOrigin(reason: unknown, origin: object): unknown {
+  try {
+    if ((reason as { name?: unknown } | null)?.name === 'TimeoutError' && typeof reason === 'object') origins.set(reason as Error, origin)
+  } catch {
+    // A getter of the program's own that throws.
+  }
+  return reason
 }

@@ -28,9 +28,15 @@ export { consumerPool } from './consumer-pool.ts'
 export type {
   ConnectionCloseMessage,
   ConnectionOpenMessage,
+  ObservedServer,
   ServerDescriptorsExhaustedMessage,
+  ServerGateMessage,
+  ServerHandlerEndMessage,
   ServerHandlerErrorMessage,
-  ServerLimitMessage
+  ServerLimitMessage,
+  ServerMessage,
+  ServerTurnedAwayMessage,
+  TurningStep
 } from './diagnostics.ts'
 export {
   BufferAgeLimitError,
@@ -40,16 +46,19 @@ export {
   ConnectionResetError,
   ConnectTimeoutError,
   DelimiterNotFoundError,
+  HandshakeTimeoutError,
   IdleTimeoutError,
   LimitExceededError,
   ListenError,
   ServerClosedError,
   UnexpectedEndError
 } from './errors.ts'
+export { listen } from './listen.ts'
 export type { ConnectionOptions, ConnectOptions, ConnectSocketOptions, ListenOptions, ServerOptions } from './options.ts'
 export type { Bytes, LimitedReadOptions, Reader, ReadOptions } from './reader.ts'
 export type { InetServer, ListeningSocketInfo as ListeningSocket, ServerCloseOptions, UnixServer } from './server.ts'
-export { listen, Server } from './server.ts'
+export { Server } from './server.ts'
+export type { ServerStatistics } from './server-statistics.ts'
 export type { BindOptions, InetWhereToConnect, UnixWhereToConnect, WhereToConnect } from './where-to-connect.ts'
 export { toFile, toHostAndPort, toInetAddress, toUnixAddress } from './where-to-connect.ts'
 export type { InetWhereToListen, OnFileOptions, OnPortOptions, UnixWhereToListen } from './where-to-listen.ts'

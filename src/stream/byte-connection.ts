@@ -6,7 +6,13 @@ import { Deferred } from '../async/deferred.ts'
 import { StallLimit } from '../async/stall-timer.ts'
 import { startTimer } from '../async/timer.ts'
 import type { CloseOptions, Connection } from '../connection.ts'
-import { type ConnectionCloseMessage, type ConnectionOpenMessage, connectionClose, connectionOpen } from '../diagnostics.ts'
+import {
+  type ConnectionCloseMessage,
+  type ConnectionOpenMessage,
+  connectionClose,
+  connectionOpen,
+  type ObservedServer
+} from '../diagnostics.ts'
 import { ConnectionClosedError, ConnectionResetError, describeSystemError, IdleTimeoutError, isFrom, withOrigin } from '../errors.ts'
 import { type ConnectionSettings, checkDelay, checkOptions, DEFAULT_FORCE_AFTER } from '../options.ts'
 import type { Reader } from '../reader.ts'
@@ -24,6 +30,8 @@ export interface ConnectionInit<A extends SocketAddress> {
   readonly localAddress: A
   /** Whether a server accepted it: disposing then does not throw for what the client did. */
   readonly isAccepted: boolean
+  /** The server that accepted it. */
+  readonly server?: ObservedServer
   /** Called when the descriptor is closed. */
   readonly onClosed?: (connection: ByteConnection<SocketAddress>) => void
 }
@@ -47,6 +55,7 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
   #closing: Promise<void> | undefined
   #stopTimer: (() => void) | undefined
   #isLingering = false
+  #wasAborted = false
   #forceAt = Number.POSITIVE_INFINITY
   #idle: StallLimit | undefined
   #reset: ConnectionResetError | undefined
@@ -55,7 +64,7 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
   constructor(socket: Socket, settings: ConnectionSettings, init: ConnectionInit<A>) {
     this.#init = init
     this.#socket = new ByteSocket(socket, this)
-    this.reader = new ByteReader(settings.readerBufferSize, this.#socket)
+    this.reader = new ByteReader(settings.readerBufferSize, this.#socket, this)
     this.#writer = new ByteWriter(this.#socket, this, settings.bufferAgeLimit)
     this.writer = createWriter(this.#writer)
     if (settings.idleTimeout !== Number.POSITIVE_INFINITY) this.#limitIdleness(settings.idleTimeout)
@@ -105,9 +114,14 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
     return this.#closed.promise
   }
 
+  /** Whether `abort()` is what ended it. */
+  get wasAborted(): boolean {
+    return this.#wasAborted
+  }
+
   /** Whether `error` is of this connection, and not of another that its handler uses. */
   isOrigin(error: Error): boolean {
-    return isFrom(error, this.#socket)
+    return isFrom(error, this)
   }
 
   close(options: CloseOptions = {}): Promise<void> {
@@ -128,6 +142,7 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
 
   abort(reason?: unknown): void {
     if (this.#state === 'ended' || this.#state === 'closed') return
+    this.#wasAborted = true
     const error = this.#closedError('The connection was aborted', reason)
     this.#end(reason ?? error)
     this.reader.close(() => error)
@@ -265,8 +280,8 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
   }
 
   #describe(): ConnectionOpenMessage {
-    const { remoteAddress, localAddress, isAccepted } = this.#init
-    return { socket: this.socket, remoteAddress, localAddress, isAccepted }
+    const { remoteAddress, localAddress, isAccepted, server = null } = this.#init
+    return { socket: this.socket, remoteAddress, localAddress, isAccepted, server }
   }
 
   #publishClose(): void {
@@ -284,7 +299,7 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
     const progress = (): number => this.reader.bytesRead + this.#writer.bytesWritten
     this.#idle = new StallLimit(limit, progress, () => {
       const message = `No byte went to or came from ${formatAddress(this.remoteAddress)} for ${limit} ms`
-      this.breakOff(withOrigin(new IdleTimeoutError(message), this.#socket))
+      this.breakOff(withOrigin(new IdleTimeoutError(message), this))
     })
     this.#idle.start()
   }
@@ -300,14 +315,14 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
   }
 
   #closedError(message: string, cause?: unknown): ConnectionClosedError {
-    return withOrigin(new ConnectionClosedError(message, cause === undefined ? undefined : { cause }), this.#socket)
+    return withOrigin(new ConnectionClosedError(message, cause === undefined ? undefined : { cause }), this)
   }
 
   #resetError(cause: Error): ConnectionResetError {
     // One error for all who are told: a write and a read that fail of the same reset.
     this.#reset ??= withOrigin(
       new ConnectionResetError(`The connection with ${formatAddress(this.remoteAddress)} broke: ${describeSystemError(cause)}`, { cause }),
-      this.#socket
+      this
     )
     return this.#reset
   }

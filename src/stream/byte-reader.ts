@@ -4,7 +4,7 @@ import { inspect } from 'node:util'
 import { markAsUntransferable } from 'node:worker_threads'
 import { onceAborted } from '../async/abort.ts'
 import { Deferred } from '../async/deferred.ts'
-import { BusyError, DelimiterNotFoundError, LimitExceededError, UnexpectedEndError, withOrigin } from '../errors.ts'
+import { BusyError, DelimiterNotFoundError, LimitExceededError, UnexpectedEndError, withOrigin, withTimeoutOrigin } from '../errors.ts'
 import { checkCount, checkMaxLength, checkOptions, checkSignal, DEFAULT_MAX_LENGTH } from '../options.ts'
 import type { Bytes, LimitedReadOptions, Reader, ReadOptions } from '../reader.ts'
 import { ChunkQueue } from './chunk-queue.ts'
@@ -49,6 +49,7 @@ export class ByteReader implements Reader {
   #queue = EMPTY
   readonly #bufferSize: number
   readonly #resume: Resumable
+  readonly #origin: object
   #pending: Pending | undefined
   #wanted = 0
   #isStopped = false
@@ -61,9 +62,10 @@ export class ByteReader implements Reader {
   #closedBy: (() => Error) | undefined
   #ended: Deferred | undefined
 
-  constructor(bufferSize: number, resume: Resumable) {
+  constructor(bufferSize: number, resume: Resumable, origin: object = resume) {
     this.#bufferSize = bufferSize
     this.#resume = resume
+    this.#origin = origin
   }
 
   get bytesRead(): number {
@@ -294,7 +296,7 @@ export class ByteReader implements Reader {
     if (this.#pending !== undefined) {
       return Promise.reject(this.#error(BusyError, 'Cannot read as another read of this connection is pending'))
     }
-    if (options?.signal?.aborted === true) return Promise.reject(options.signal.reason)
+    if (options?.signal?.aborted === true) return Promise.reject(withTimeoutOrigin(options.signal.reason, this.#origin))
     try {
       const result = this.#attempt(attempt)
       return result === WAIT ? undefined : Promise.resolve(result)
@@ -306,7 +308,7 @@ export class ByteReader implements Reader {
   #wait<T>(pending: Pending, wanted = 0, signal?: AbortSignal): Promise<T> {
     return new Promise<T>((resolve) => {
       pending.resolve = resolve
-      if (signal !== undefined) pending.unhook = onceAborted(signal, (reason) => this.#fail(reason))
+      if (signal !== undefined) pending.unhook = onceAborted(signal, (reason) => this.#fail(withTimeoutOrigin(reason, this.#origin)))
       this.#pending = pending
       this.#wanted = wanted
       this.#resumeIfRoom()
@@ -445,7 +447,7 @@ export class ByteReader implements Reader {
   }
 
   #error<E extends Error>(Class: new (message: string) => E, message: string): E {
-    return withOrigin(new Class(message), this.#resume)
+    return withOrigin(new Class(message), this.#origin)
   }
 }
 

@@ -214,12 +214,12 @@ export class ByteWriter implements PumpTarget {
       this.#hasTold = true
       return this.#state.error
     }
-    return withOrigin(new ConnectionClosedError(`Cannot ${action} as the writer is closed`), this.#socket)
+    return withOrigin(new ConnectionClosedError(`Cannot ${action} as the writer is closed`), this.#owner)
   }
 
   async #pour(source: AsyncIterable<Chunk> | Iterable<Chunk>): Promise<void> {
     if (this.#state !== 'open') throw this.#refusal('write')
-    if (this.#pump !== undefined) throw withOrigin(new BusyError('Cannot write as another source is being written'), this.#socket)
+    if (this.#pump !== undefined) throw withOrigin(new BusyError('Cannot write as another source is being written'), this.#owner)
     const { promise, resolve } = new Deferred<PumpEnd>()
     const pump = new Pump(source, this, resolve)
     this.#pump = pump
@@ -351,7 +351,7 @@ export class ByteWriter implements PumpTarget {
 
   #tooOld(): void {
     const message = `The peer took none of ${this.bytesPending} bytes for ${this.#bufferAgeLimit} ms`
-    this.#owner.breakOff(withOrigin(new BufferAgeLimitError(message), this.#socket))
+    this.#owner.breakOff(withOrigin(new BufferAgeLimitError(message), this.#owner))
   }
 }
 

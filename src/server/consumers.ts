@@ -1,0 +1,109 @@
+// Who takes the clients of a server: those that pull, each for one, or a handler, for all of them.
+
+import type { SocketAddress } from '../address.ts'
+import { onceAborted } from '../async/abort.ts'
+import { Deferred } from '../async/deferred.ts'
+import type { ByteConnection } from '../stream/byte-connection.ts'
+
+/** Who takes a client. */
+export interface Consumer {
+  take(connection: ByteConnection<SocketAddress>): void
+}
+
+/** The server, as those who wait for its clients know it. */
+export interface ConsumersOwner {
+  /** The number of those who wait has changed. */
+  appetiteChanged(): void
+  /** A client is being handed out. False: it has broken off in this moment, and nobody gets it. */
+  handsOut(connection: ByteConnection<SocketAddress>): boolean
+}
+
+/** One `accept()` or `next()`. */
+class Pull extends Deferred<ByteConnection<SocketAddress>> implements Consumer {
+  take(connection: ByteConnection<SocketAddress>): void {
+    this.resolve(connection)
+  }
+}
+
+/** Brings clients that are ready and consumers together, both in their order. */
+export class Consumers {
+  /** There from the start to the end, beside whom nobody pulls. */
+  readonly #standing: Consumer | undefined
+  readonly #owner: ConsumersOwner
+  readonly #pulls: Pull[] = []
+  readonly #ready: ByteConnection<SocketAddress>[] = []
+
+  constructor(standing: Consumer | undefined, owner: ConsumersOwner) {
+    this.#standing = standing
+    this.#owner = owner
+  }
+
+  /** Whether somebody waits for a client that is not there yet. */
+  get areWaiting(): boolean {
+    return this.#standing !== undefined || this.#pulls.length > this.#ready.length
+  }
+
+  /** Takes the next client. */
+  pull(): Promise<ByteConnection<SocketAddress>> {
+    return this.#start(new Pull())
+  }
+
+  /** Takes the next client. If `signal` aborts first, no client is lost. */
+  async pullUntil(signal: AbortSignal): Promise<ByteConnection<SocketAddress>> {
+    const pull = new Pull()
+    // Before anything else: the signal may be aborted by what follows.
+    const unhook = onceAborted(signal, (reason) => {
+      const index = this.#pulls.indexOf(pull)
+      // Not there: a client was handed over in this very turn, and the caller has it.
+      if (index === -1) return
+      this.#pulls.splice(index, 1)
+      pull.reject(reason)
+      this.#owner.appetiteChanged()
+    })
+    try {
+      return await this.#start(pull)
+    } finally {
+      unhook()
+    }
+  }
+
+  /** A client is there for whoever comes first; `handOut` follows. */
+  add(connection: ByteConnection<SocketAddress>): void {
+    this.#ready.push(connection)
+  }
+
+  /** It broke off while it waited. */
+  remove(connection: ByteConnection<SocketAddress>): void {
+    const index = this.#ready.indexOf(connection)
+    if (index !== -1) this.#ready.splice(index, 1)
+  }
+
+  /** The one place where clients meet consumers. */
+  handOut(): void {
+    while (this.#ready.length > 0 && (this.#standing !== undefined || this.#pulls.length > 0)) {
+      const connection = this.#ready.shift() as ByteConnection<SocketAddress>
+      if (!this.#owner.handsOut(connection)) continue
+      const consumer = this.#standing ?? (this.#pulls.shift() as Pull)
+      consumer.take(connection)
+    }
+  }
+
+  /** No client comes any more: those who wait are told with an error each. */
+  close(error: () => Error): void {
+    this.#ready.length = 0
+    for (const pull of this.#pulls.splice(0)) pull.reject(error())
+  }
+
+  #start(pull: Pull): Promise<ByteConnection<SocketAddress>> {
+    this.#pulls.push(pull)
+    this.handOut()
+    this.#owner.appetiteChanged()
+    return pull.promise
+  }
+
+  invariant(check: (holds: boolean, what: string) => void, isClosed: boolean): void {
+    check(this.#pulls.length === 0 || this.#ready.length === 0, 'a consumer waits though a client is ready')
+    check(this.#standing === undefined || this.#pulls.length === 0, 'a consumer waits beside the handler')
+    check(!isClosed || this.#pulls.length === 0, 'a consumer waits for a closed server')
+  }
+}
