@@ -31,7 +31,9 @@ export class Consumers {
   readonly #standing: Consumer | undefined
   readonly #owner: ConsumersOwner
   readonly #pulls: Pull[] = []
-  readonly #ready: ByteConnection<SocketAddress>[] = []
+  // The first of those that are ready stands apart: an array that is filled and emptied for each client would be allocated each time.
+  #first: ByteConnection<SocketAddress> | undefined
+  readonly #rest: ByteConnection<SocketAddress>[] = []
 
   constructor(standing: Consumer | undefined, owner: ConsumersOwner) {
     this.#standing = standing
@@ -40,7 +42,7 @@ export class Consumers {
 
   /** Whether somebody waits for a client that is not there yet. */
   get areWaiting(): boolean {
-    return this.#standing !== undefined || this.#pulls.length > this.#ready.length
+    return this.#standing !== undefined || this.#pulls.length > this.#numReady
   }
 
   /** Takes the next client. */
@@ -69,19 +71,21 @@ export class Consumers {
 
   /** A client is there for whoever comes first; `handOut` follows. */
   add(connection: ByteConnection<SocketAddress>): void {
-    this.#ready.push(connection)
+    if (this.#first === undefined) this.#first = connection
+    else this.#rest.push(connection)
   }
 
   /** It broke off while it waited. */
   remove(connection: ByteConnection<SocketAddress>): void {
-    const index = this.#ready.indexOf(connection)
-    if (index !== -1) this.#ready.splice(index, 1)
+    if (this.#first === connection) this.#first = this.#rest.shift()
+    else this.#rest.splice(this.#rest.indexOf(connection), 1)
   }
 
   /** The one place where clients meet consumers. */
   handOut(): void {
-    while (this.#ready.length > 0 && (this.#standing !== undefined || this.#pulls.length > 0)) {
-      const connection = this.#ready.shift() as ByteConnection<SocketAddress>
+    while (this.#first !== undefined && (this.#standing !== undefined || this.#pulls.length > 0)) {
+      const connection = this.#first
+      this.#first = this.#rest.shift()
       if (!this.#owner.handsOut(connection)) continue
       const consumer = this.#standing ?? (this.#pulls.shift() as Pull)
       consumer.take(connection)
@@ -90,8 +94,13 @@ export class Consumers {
 
   /** No client comes any more: those who wait are told with an error each. */
   close(error: () => Error): void {
-    this.#ready.length = 0
+    this.#first = undefined
+    this.#rest.length = 0
     for (const pull of this.#pulls.splice(0)) pull.reject(error())
+  }
+
+  get #numReady(): number {
+    return this.#first === undefined ? 0 : this.#rest.length + 1
   }
 
   #start(pull: Pull): Promise<ByteConnection<SocketAddress>> {
@@ -102,7 +111,7 @@ export class Consumers {
   }
 
   invariant(check: (holds: boolean, what: string) => void, isClosed: boolean): void {
-    check(this.#pulls.length === 0 || this.#ready.length === 0, 'a consumer waits though a client is ready')
+    check(this.#pulls.length === 0 || this.#first === undefined, 'a consumer waits though a client is ready')
     check(this.#standing === undefined || this.#pulls.length === 0, 'a consumer waits beside the handler')
     check(!isClosed || this.#pulls.length === 0, 'a consumer waits for a closed server')
   }

@@ -78,16 +78,7 @@ export class Reception {
       this.#dropUnseen(client)
       return
     }
-    let key: string | undefined
-    if (this.#judgesAtOnce) {
-      const admission = this.#admission as Admission
-      key = admission.keyOf(this.#arrivals.hostOf(client) ?? '')
-      const refusal = admission.refusalOf(key, () => this.#arrivals.addressOf(client))
-      if (refusal !== undefined) {
-        this.#refuse(client, refusal)
-        return
-      }
-    }
+    if (this.#judgesAtOnce && this.#isRefused(client, this.#admission as Admission)) return
     const remoteAddress = this.#arrivals.addressOf(client)
     // It is gone already, or `admit` has closed the server.
     if (remoteAddress === undefined || owner.takesNobody) {
@@ -98,7 +89,7 @@ export class Reception {
     const connection = this.#arrivals.open(client, remoteAddress)
     slots.take(connection)
     tally.underway++
-    if (key !== undefined) this.#count(connection, key)
+    if (this.#judgesAtOnce) this.#count(connection)
     // Whoever listens to the diagnostics may have closed the server in this very moment.
     if (owner.takesNobody) {
       this.drop(connection)
@@ -165,12 +156,16 @@ export class Reception {
     discard(client)
   }
 
-  // Before any object is made for it: one address may come ten thousand times.
-  #refuse(client: Accepted, refusal: 'admit' | 'perAddress'): void {
+  // Before any connection is made for it: one address may come ten thousand times.
+  #isRefused(client: Accepted, admission: Admission): boolean {
+    const key = admission.keyOf(this.#arrivals.hostOf(client) ?? '')
+    const refusal = admission.refusalOf(key, () => this.#arrivals.addressOf(client))
+    if (refusal === undefined) return false
     this.#parts.tally.turnedAway[refusal]++
     const address = serverTurnedAway.hasSubscribers ? this.#arrivals.addressOf(client) : undefined
     refuse(client)
     if (address !== undefined) this.#publish(address, refusal, undefined)
+    return true
   }
 
   // Behind a PROXY header the client's address is known only in its slot.
@@ -179,17 +174,17 @@ export class Reception {
       name: 'admit',
       run: (connection) => {
         const { remoteAddress } = connection
-        const key = remoteAddress.family === 'unix' ? undefined : admission.keyOf(remoteAddress.address)
-        const refusal = admission.refusalOf(key, () => remoteAddress)
-        if (refusal === undefined && key !== undefined) this.#count(connection, key)
+        const refusal = admission.refusalOf(admission.keyOf(hostOf(remoteAddress)), () => remoteAddress)
+        if (refusal === undefined) this.#count(connection)
         return refusal
       }
     }
   }
 
-  #count(connection: ByteConnection<SocketAddress>, key: string): void {
-    slotOf(connection).addressKey = key
-    this.#admission?.count(key)
+  #count(connection: ByteConnection<SocketAddress>): void {
+    const slot = slotOf(connection)
+    slot.addressKey = this.#admission?.keyOf(hostOf(slot.remoteAddress))
+    if (slot.addressKey !== undefined) this.#admission?.count(slot.addressKey)
   }
 
   #publish(remoteAddress: SocketAddress, step: TurningStep, error: unknown): void {
@@ -197,4 +192,8 @@ export class Reception {
     const message: ServerTurnedAwayMessage = { server: shell, address, remoteAddress, step, error }
     serverTurnedAway.publish(message)
   }
+}
+
+function hostOf(address: SocketAddress): string {
+  return address.family === 'unix' ? '' : address.address
 }
