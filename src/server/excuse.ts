@@ -26,8 +26,9 @@ const PEER_ERRORS = [
   HandshakeTimeoutError
 ]
 
-/** Errors looked at in one chain: a getter may make a new one each time it is asked. */
-const LONGEST_CHAIN = 100
+// A getter may make a new error each time it is asked. A broadcast may fail for a great many clients, and not deep.
+const DEEPEST = 100
+const MOST = 100_000
 
 /**
  * Whether a handler failed of what a client of `server` brought about, or of what the library told it: the reason of such a connection's
@@ -41,19 +42,26 @@ export function isExcused(error: unknown, server?: object): boolean {
 
 class Inquiry {
   readonly #server: object | undefined
-  readonly #seen = new Set<unknown>()
+  /** What was found of each error; of one that is still looked at, nothing. */
+  readonly #verdicts = new Map<object, boolean>()
 
   constructor(server: object | undefined) {
     this.#server = server
   }
 
-  excuses(error: unknown): boolean {
-    if (typeof error !== 'object' || error === null || this.#seen.has(error) || this.#seen.size === LONGEST_CHAIN) return false
-    this.#seen.add(error)
-    if (this.#excusesItself(error)) return true
+  excuses(error: unknown, depth = 0): boolean {
+    if (typeof error !== 'object' || error === null) return false
+    const known = this.#verdicts.get(error)
+    if (known !== undefined || depth === DEEPEST || this.#verdicts.size === MOST) return known ?? false
+    this.#verdicts.set(error, false)
+    const verdict = this.#excusesItself(error) || this.#excusesParts(error, depth) || this.excuses(property(error, 'cause'), depth + 1)
+    this.#verdicts.set(error, verdict)
+    return verdict
+  }
+
+  #excusesParts(error: object, depth: number): boolean {
     const parts = partsOf(error)
-    if (parts !== undefined && parts.length > 0 && parts.every((part) => this.excuses(part))) return true
-    return this.excuses(property(error, 'cause'))
+    return parts.length > 0 && parts.every((part) => this.excuses(part, depth + 1))
   }
 
   #excusesItself(error: object): boolean {
@@ -70,10 +78,10 @@ class Inquiry {
 }
 
 // By what they have, not by their class: another realm has classes of its own.
-function partsOf(error: object): readonly unknown[] | undefined {
+function partsOf(error: object): readonly unknown[] {
   const errors = property(error, 'errors')
   if (Array.isArray(errors)) return errors
-  return property(error, 'name') === 'SuppressedError' ? [property(error, 'error'), property(error, 'suppressed')] : undefined
+  return property(error, 'name') === 'SuppressedError' ? [property(error, 'error'), property(error, 'suppressed')] : []
 }
 
 // An error is whatever the program has thrown, also one whose getters throw.
