@@ -74,6 +74,7 @@ export class Reception {
   arrived(client: Accepted): void {
     const { tally, owner, slots } = this.#parts
     tally.accepted++
+    tally.underway++
     if (owner.takesNobody) {
       this.#dropUnseen(client)
       return
@@ -88,7 +89,6 @@ export class Reception {
     }
     const connection = this.#arrivals.open(client, remoteAddress)
     slots.take(connection)
-    tally.underway++
     if (this.#judgesAtOnce) this.#count(connection)
     // Whoever listens to the diagnostics may have closed the server in this very moment.
     if (owner.takesNobody) {
@@ -152,7 +152,7 @@ export class Reception {
 
   // Such a client never was anybody: no slot, no object.
   #dropUnseen(client: Accepted): void {
-    this.#parts.tally.dropped++
+    this.#parts.tally.left('dropped')
     discard(client)
   }
 
@@ -162,6 +162,7 @@ export class Reception {
     const refusal = admission.refusalOf(key, () => this.#arrivals.addressOf(client))
     if (refusal === undefined) return false
     this.#parts.tally.turnedAway[refusal]++
+    this.#parts.tally.left('turned-away')
     const address = serverTurnedAway.hasSubscribers ? this.#arrivals.addressOf(client) : undefined
     refuse(client)
     if (address !== undefined) this.#publish(address, refusal, undefined)
