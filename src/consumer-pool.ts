@@ -1,7 +1,7 @@
 // N consumers over one async iterable: an item is pulled only when somebody is free to take it.
 
-import { AsyncLocalStorage } from 'node:async_hooks'
 import { inspect } from 'node:util'
+import { captureContext } from './async/context.ts'
 import { Deferred } from './async/deferred.ts'
 import { checkCount, checkFunction } from './options.ts'
 import { isExcused } from './server/excuse.ts'
@@ -77,7 +77,7 @@ class Consumption<T> {
   readonly #concurrency: number
   readonly #handler: (item: T) => unknown
   // Handlers and source are of whoever started the pool: what a handler does to its async context is its own affair.
-  readonly #asStarter = AsyncLocalStorage.snapshot()
+  readonly #asStarter = captureContext()
   readonly #finished = new Deferred()
   #busy = 0
   #isPulling = false

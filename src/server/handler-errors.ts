@@ -1,8 +1,8 @@
 // What the failure of a handler leads to: raised, ignored, or told to a callback.
 
-import { AsyncLocalStorage } from 'node:async_hooks'
 import { inspect } from 'node:util'
 import { formatAddress, type SocketAddress } from '../address.ts'
+import { captureContext } from '../async/context.ts'
 import { type ServerHandlerErrorMessage, serverHandlerError } from '../diagnostics.ts'
 import { isExcused } from './excuse.ts'
 import type { Slot, SlotOwner } from './slots.ts'
@@ -20,7 +20,7 @@ export class HandlerErrors {
   readonly #server: Raisable
   readonly #policy: HandlerErrorPolicy
   // The callback is of whoever made the server, and knows nothing of the handler that happened to fail.
-  readonly #asMaker = AsyncLocalStorage.snapshot()
+  readonly #asMaker = captureContext()
   #count = 0
   #hasRaised = false
 
