@@ -20,8 +20,9 @@ import {
   connectionSettings,
   DEFAULT_TIMEOUT
 } from './options.ts'
-import { ByteConnection, socketAddresses } from './stream/byte-connection.ts'
-import { createDialSocket, setKeepAlive } from './stream/net-transport.ts'
+import { openConnection } from './stream/connection-facade.ts'
+import { createDialSocket, setKeepAlive, socketAddresses } from './stream/net-socket.ts'
+import { NetTransport } from './stream/net-transport.ts'
 import type { BindOptions, WhereToConnect } from './where-to-connect.ts'
 
 const ACTION = 'Cannot connect'
@@ -97,7 +98,7 @@ export async function connect<A extends SocketAddress>(where: WhereToConnect<A>,
   const settings = connectionSettings(ACTION, options)
   const socket = await dial(where, limits, createDialSocket)
   if (!isUnix(where.target)) setKeepAlive(socket, settings.keepAlive)
-  return new ByteConnection<A>(socket, settings, { ...addressesOf(where, socket), isAccepted: false })
+  return openConnection<A>(new NetTransport(socket), settings, { ...addressesOf(where, socket), isAccepted: false }).facade
 }
 
 /**

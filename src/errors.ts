@@ -69,6 +69,12 @@ export class ConnectionResetError extends CodedError {
   readonly code = 'ERR_CONNECTION_RESET'
 }
 
+/** Thrown when an encrypted stream ended without saying so: what was read may not be all that was sent. */
+export class TruncatedError extends CodedError {
+  override readonly name = 'TruncatedError'
+  readonly code = 'ERR_TRUNCATED'
+}
+
 /** Thrown when bytes waited to be handed over and the peer took none for `bufferAgeLimit`. */
 export class BufferAgeLimitError extends CodedError {
   override readonly name = 'BufferAgeLimitError'
@@ -79,6 +85,12 @@ export class BufferAgeLimitError extends CodedError {
 export class IdleTimeoutError extends CodedError {
   override readonly name = 'IdleTimeoutError'
   readonly code = 'ERR_IDLE_TIMEOUT'
+}
+
+/** Thrown when a read did not get what it asked for within its `timeout`. It has taken nothing. */
+export class ReadTimeoutError extends CodedError {
+  override readonly name = 'ReadTimeoutError'
+  readonly code = 'ERR_READ_TIMEOUT'
 }
 
 /** Thrown when there is more to read than `maxLength` allows. */
@@ -115,6 +127,12 @@ export class ServerClosedError extends CodedError {
 export class HandshakeTimeoutError extends CodedError {
   override readonly name = 'HandshakeTimeoutError'
   readonly code = 'ERR_HANDSHAKE_TIMEOUT'
+}
+
+/** Thrown when a connection does not start with a valid PROXY header, or when its sender may send none: the message says which. */
+export class ProxyHeaderError extends CodedError {
+  override readonly name = 'ProxyHeaderError'
+  readonly code = 'ERR_PROXY_HEADER'
 }
 
 /** The operating system's own words for an error, such as 'connection refused'; otherwise the error's message. */
@@ -158,4 +176,18 @@ export function withTimeoutOrigin(reason: unknown, origin: object): unknown {
     // A getter of the program's own that throws.
   }
   return reason
+}
+
+// A connection that its own program has aborted is no client's fault.
+const deliberate = new WeakSet<Error>()
+
+/** Notes that `error` is what an `abort()` left to those who go on using the connection, and returns it. */
+export function asDeliberate<E extends Error>(error: E): E {
+  deliberate.add(error)
+  return error
+}
+
+/** Whether an `abort()` is what `error` tells of. */
+export function isDeliberate(error: Error): boolean {
+  return deliberate.has(error)
 }

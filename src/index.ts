@@ -23,7 +23,7 @@
 
 export type { HostAndPort, InetAddress, SocketAddress, UnixAddress } from './address.ts'
 export { connect, connectSocket, withConnection } from './connect.ts'
-export type { CloseOptions, Connection } from './connection.ts'
+export type { ByteStream, CloseOptions, Connection } from './connection.ts'
 export { consumerPool } from './consumer-pool.ts'
 export type {
   ConnectionCloseMessage,
@@ -50,12 +50,24 @@ export {
   IdleTimeoutError,
   LimitExceededError,
   ListenError,
+  ProxyHeaderError,
+  ReadTimeoutError,
   ServerClosedError,
+  TruncatedError,
   UnexpectedEndError
 } from './errors.ts'
 export { listen } from './listen.ts'
 export type { ConnectionOptions, ConnectOptions, ConnectSocketOptions, ListenOptions, ServerOptions } from './options.ts'
-export type { Bytes, LimitedReadOptions, Reader, ReadOptions } from './reader.ts'
+export type {
+  HeaderReader,
+  LocalHeaderInit,
+  ProxiedHeaderInit,
+  ProxyHeader,
+  ProxyHeaderInit,
+  ReadProxyHeaderOptions
+} from './proxy-header.ts'
+export { formatProxyHeader, readProxyHeader } from './proxy-header.ts'
+export type { Bytes, LimitedReadOptions, LineOptions, Reader, ReadOptions } from './reader.ts'
 export type { InetServer, ListeningSocketInfo as ListeningSocket, ServerCloseOptions, UnixServer } from './server.ts'
 export { Server } from './server.ts'
 export type { ServerStatistics } from './server-statistics.ts'
@@ -63,4 +75,4 @@ export type { BindOptions, InetWhereToConnect, UnixWhereToConnect, WhereToConnec
 export { toFile, toHostAndPort, toInetAddress, toUnixAddress } from './where-to-connect.ts'
 export type { InetWhereToListen, OnFileOptions, OnPortOptions, UnixWhereToListen } from './where-to-listen.ts'
 export { onFile, onFileDescriptor, onPort, onPortChosenByOs, WhereToListen } from './where-to-listen.ts'
-export type { Chunk, Writer } from './writer.ts'
+export type { Chunk, Source, Writer } from './writer.ts'

@@ -13,6 +13,8 @@ export const DEFAULT_BUFFER_AGE_LIMIT = 120_000
 export const DEFAULT_KEEP_ALIVE = 60_000
 /** Milliseconds for which `close()` tries to hand over what was written: Async's `Tcp` passes 30 s. */
 export const DEFAULT_FORCE_AFTER = 30_000
+/** Milliseconds for which `close()` waits for the peer's FIN, once its own is sent. */
+export const DEFAULT_LINGER = 2_000
 /** Clients the kernel queues: what Node.js asks for, and clamped by the system (`somaxconn`). */
 export const DEFAULT_BACKLOG = 511
 /** Milliseconds from accept to the handler, over a PROXY header and a TLS handshake: a few round trips, and resends of them. */
@@ -100,6 +102,14 @@ export interface ListenOptions<A = SocketAddress> extends ConnectionOptions {
    */
   maxConnectionsPerAddress?: number
   /**
+   * Takes the client's address from a PROXY header, of either version, that every connection must then start with: for servers behind a balancer.
+   * `from` are the IP addresses and CIDR ranges that may send one, `'unix'` for the peers of a unix socket, or `'anybody'`, who then can claim to
+   * be anybody; others are turned away before a byte of theirs is read. `maxLength` is how many bytes a header of version 2 may announce.
+   *
+   * @default undefined: no byte is looked at; `maxLength` 4096
+   */
+  proxyProtocol?: { from: readonly string[] | 'anybody'; maxLength?: number }
+  /**
    * Milliseconds from accept until a client has sent its PROXY header and made its TLS handshake; then it is reset. Bytes do not prolong
    * it. `Infinity` for no limit.
    *
@@ -164,6 +174,13 @@ export function checkFunction(action: string, name: string, value: unknown): voi
 
 export function checkBoolean(action: string, name: string, value: unknown): void {
   if (typeof value !== 'boolean') throw new TypeError(`${action} as '${name}' must be true or false: received ${inspect(value)}`)
+}
+
+/** Checks that a value is one of a few words. */
+export function checkChoice(action: string, name: string, value: unknown, choices: readonly string[]): void {
+  if (choices.includes(value as string)) return
+  const words = choices.map((choice) => `'${choice}'`).join(' or ')
+  throw new TypeError(`${action} as '${name}' must be ${words}: received ${inspect(value)}`)
 }
 
 export function checkString(action: string, name: string, value: unknown): void {

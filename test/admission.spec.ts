@@ -302,7 +302,7 @@ describe('Server: admission', () => {
   })
 
   inEverySetting(({ create: make, client: raw, turns: turn }) => {
-    it('in every setting refused clients leave slots, gate and counters as they should be', async () => {
+    it('refused clients leave slots, gate and counters in order, in every setting', async () => {
       let asked = 0
       const server = await make({ maxConnections: 2, admit: () => ++asked % 2 === 0 }, hold)
       // A refused client may see its reset before it has connected.

@@ -2,8 +2,10 @@
 
 import { inetAddress, type SocketAddress, UNNAMED } from '../address.ts'
 import type { ConnectionSettings } from '../options.ts'
-import { ByteConnection, socketAddresses } from '../stream/byte-connection.ts'
-import { createAcceptedSocket, setKeepAlive } from '../stream/net-transport.ts'
+import type { ByteConnection } from '../stream/byte-connection.ts'
+import { openConnection } from '../stream/connection-facade.ts'
+import { createAcceptedSocket, setKeepAlive, socketAddresses } from '../stream/net-socket.ts'
+import { NetTransport } from '../stream/net-transport.ts'
 import type { Accepted, ListeningSocket } from './listening-socket.ts'
 import { Slot, type SlotOwner } from './slots.ts'
 
@@ -46,7 +48,7 @@ export class Arrivals {
       socket.setNoDelay(true)
       setKeepAlive(socket, keepAlive)
     }
-    return new ByteConnection(socket, this.#settings, new Slot(remoteAddress, localAddress, this.#owner))
+    return openConnection(new NetTransport(socket), this.#settings, new Slot(remoteAddress, localAddress, this.#owner))
   }
 
   // Only a server that listens on all addresses has to ask which of them the client has dialled.

@@ -3,6 +3,7 @@
 import type { SocketAddress } from '../address.ts'
 import { onceAborted } from '../async/abort.ts'
 import { Deferred } from '../async/deferred.ts'
+import type { Connection } from '../connection.ts'
 import type { ByteConnection } from '../stream/byte-connection.ts'
 
 /** Who takes a client. */
@@ -19,9 +20,9 @@ export interface ConsumersOwner {
 }
 
 /** One `accept()` or `next()`. */
-class Pull extends Deferred<ByteConnection<SocketAddress>> implements Consumer {
+class Pull extends Deferred<Connection> implements Consumer {
   take(connection: ByteConnection<SocketAddress>): void {
-    this.resolve(connection)
+    this.resolve(connection.facade)
   }
 }
 
@@ -46,12 +47,12 @@ export class Consumers {
   }
 
   /** Takes the next client. */
-  pull(): Promise<ByteConnection<SocketAddress>> {
+  pull(): Promise<Connection> {
     return this.#start(new Pull())
   }
 
   /** Takes the next client. If `signal` aborts first, no client is lost. */
-  async pullUntil(signal: AbortSignal): Promise<ByteConnection<SocketAddress>> {
+  async pullUntil(signal: AbortSignal): Promise<Connection> {
     const pull = new Pull()
     // Before anything else: the signal may be aborted by what follows.
     const unhook = onceAborted(signal, (reason) => {
@@ -103,7 +104,7 @@ export class Consumers {
     return this.#first === undefined ? 0 : this.#rest.length + 1
   }
 
-  #start(pull: Pull): Promise<ByteConnection<SocketAddress>> {
+  #start(pull: Pull): Promise<Connection> {
     this.#pulls.push(pull)
     this.handOut()
     this.#owner.appetiteChanged()

@@ -7,12 +7,17 @@ import {
   DelimiterNotFoundError,
   HandshakeTimeoutError,
   IdleTimeoutError,
+  isDeliberate,
   LimitExceededError,
   originOf,
+  ProxyHeaderError,
+  ReadTimeoutError,
   ServerClosedError,
+  TruncatedError,
   UnexpectedEndError
 } from '../errors.ts'
 import { ByteConnection } from '../stream/byte-connection.ts'
+import { ByteReader } from '../stream/byte-reader.ts'
 import { Slot } from './slots.ts'
 
 /** What a client can bring about by itself. */
@@ -23,6 +28,9 @@ const PEER_ERRORS = [
   UnexpectedEndError,
   DelimiterNotFoundError,
   LimitExceededError,
+  ReadTimeoutError,
+  TruncatedError,
+  ProxyHeaderError,
   HandshakeTimeoutError
 ]
 
@@ -65,13 +73,14 @@ class Inquiry {
   }
 
   #excusesItself(error: object): boolean {
-    const origin = originOf(error)
-    if (origin === undefined) return false
+    const noted = originOf(error)
+    if (noted === undefined) return false
+    const origin = ByteReader.originOf(noted)
     if (error instanceof ServerClosedError) return this.#server === undefined || origin === this.#server
     if (!(origin instanceof ByteConnection && origin.init instanceof Slot)) return false
     const slot = origin.init
     if (this.#server !== undefined && slot.owner !== this.#server) return false
-    if (error instanceof ConnectionClosedError) return slot.isCutOff || !origin.wasAborted
+    if (error instanceof ConnectionClosedError) return slot.isCutOff || !isDeliberate(error)
     // What is left is a read that an AbortSignal.timeout ended: the client was too slow.
     return PEER_ERRORS.some((Class) => error instanceof Class) || property(error, 'name') === 'TimeoutError'
   }

@@ -2,6 +2,7 @@
 
 import { formatAddress, type SocketAddress } from '../address.ts'
 import { onceAborted } from '../async/abort.ts'
+import type { Connection } from '../connection.ts'
 import type { ObservedServer } from '../diagnostics.ts'
 import { BusyError, ServerClosedError } from '../errors.ts'
 import { type ConnectionSettings, checkOptions, checkSignal, DEFAULT_FORCE_AFTER } from '../options.ts'
@@ -86,8 +87,8 @@ export class ListeningServer implements ConsumersOwner, GateOwner, HandlerOwner,
   }
 
   /** The connections that were handed out and whose descriptor is open. */
-  get connections(): readonly ByteConnection<SocketAddress>[] {
-    return this.#slots.open.filter((connection) => slotOf(connection).state === 'served')
+  get connections(): readonly Connection[] {
+    return this.#slots.open.filter((connection) => slotOf(connection).state === 'served').map(({ facade }) => facade)
   }
 
   get maxConnections(): number {
@@ -192,7 +193,7 @@ export class ListeningServer implements ConsumersOwner, GateOwner, HandlerOwner,
 
   // Consumers ---------------------------------------------------------------------------------------------------------
 
-  async accept(options: { signal?: AbortSignal }): Promise<ByteConnection<SocketAddress>> {
+  async accept(options: { signal?: AbortSignal }): Promise<Connection> {
     checkOptions('Cannot accept', options)
     const { signal } = options
     checkSignal('Cannot accept', signal)
@@ -202,7 +203,7 @@ export class ListeningServer implements ConsumersOwner, GateOwner, HandlerOwner,
     return await (signal === undefined ? this.#consumers.pull() : this.#consumers.pullUntil(signal))
   }
 
-  async next(): Promise<IteratorResult<ByteConnection<SocketAddress>, undefined>> {
+  async next(): Promise<IteratorResult<Connection, undefined>> {
     this.#checkPull()
     if (this.lifetime.isClosing) return { value: undefined, done: true }
     try {
@@ -222,7 +223,7 @@ export class ListeningServer implements ConsumersOwner, GateOwner, HandlerOwner,
   }
 
   handsOut(connection: ByteConnection<SocketAddress>): boolean {
-    if (connection.socket.destroyed) {
+    if (connection.transport.isDestroyed) {
       this.#reception.drop(connection)
       return false
     }

@@ -174,7 +174,7 @@ export class Reception {
     return {
       name: 'admit',
       run: (connection) => {
-        const { remoteAddress } = connection
+        const { remoteAddress } = slotOf(connection)
         const refusal = admission.refusalOf(admission.keyOf(hostOf(remoteAddress)), () => remoteAddress)
         if (refusal === undefined) this.#count(connection)
         return refusal

@@ -1,8 +1,11 @@
 // Slots: who is being served, what the server keeps of each client, and cutting them off.
 
+import type { Socket } from 'node:net'
 import type { SocketAddress } from '../address.ts'
 import type { ObservedServer } from '../diagnostics.ts'
-import type { ByteConnection, ConnectionInit } from '../stream/byte-connection.ts'
+import type { ProxyHeader } from '../proxy-header.ts'
+import type { ByteConnection } from '../stream/byte-connection.ts'
+import type { ConnectionInit } from '../stream/connection-init.ts'
 
 /** The index of a connection that is not open. */
 const CLOSED = -1
@@ -20,7 +23,7 @@ export interface SlotOwner {
 export type SlotState = 'arriving' | 'ready' | 'served' | 'turned-away' | 'dropped'
 
 /** What an accepted connection starts with, and what its server keeps of it. */
-export class Slot implements ConnectionInit<SocketAddress> {
+export class Slot implements ConnectionInit<SocketAddress, ByteConnection<SocketAddress>> {
   /** The client's, once a PROXY header has told it. */
   remoteAddress: SocketAddress
   localAddress: SocketAddress
@@ -36,6 +39,7 @@ export class Slot implements ConnectionInit<SocketAddress> {
   /** Under which key its client is counted; undefined without a limit per address. */
   addressKey: string | undefined
   failure: { readonly error: unknown } | undefined
+  proxy: (ProxyHeader & { readonly via: SocketAddress }) | null = null
 
   constructor(remoteAddress: SocketAddress, localAddress: SocketAddress, owner: SlotOwner) {
     this.remoteAddress = remoteAddress
@@ -101,9 +105,10 @@ export class Slots {
   cutAll(): readonly ByteConnection<SocketAddress>[] {
     const connections = this.open
     for (const connection of connections) {
-      // One that its handler has aborted is the handler's doing.
-      if (!connection.wasAborted) slotOf(connection).isCutOff = true
-      connection.abort()
+      // One that has broken, or that its handler has aborted, is not the server's doing.
+      if (connection.state !== 'ended') slotOf(connection).isCutOff = true
+      if (connection.state === 'detached') reset(connection.socket)
+      else connection.abort()
     }
     return connections
   }
@@ -112,5 +117,15 @@ export class Slots {
     check(this.#inUse >= this.#open.length, `${this.#inUse} slots for ${this.#open.length} open connections`)
     const isInPlace = (connection: ByteConnection<SocketAddress>, index: number): boolean => slotOf(connection).index === index
     check(this.#open.every(isInPlace), 'an open connection is not where its slot says')
+  }
+}
+
+// One that was given up: whoever has it is told by its 'close'.
+function reset(socket: Socket): void {
+  try {
+    socket.resetAndDestroy()
+  } catch {
+    // A unix socket knows no reset.
+    socket.destroy()
   }
 }

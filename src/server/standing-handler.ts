@@ -41,7 +41,7 @@ export class StandingHandler implements Consumer {
     let result: Promise<unknown>
     try {
       const handler = this.#handler
-      result = Promise.resolve(handler(connection as never))
+      result = Promise.resolve(handler(connection.facade as never))
     } catch (error) {
       this.#failed(connection, error)
       return

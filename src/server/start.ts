@@ -7,6 +7,7 @@ import {
   checkCount,
   checkDuration,
   checkFunction,
+  checkMaxLength,
   checkOptions,
   checkSignal,
   connectionSettings,
@@ -19,6 +20,7 @@ import type { WhereToListen } from '../where-to-listen.ts'
 import type { HandlerErrorPolicy } from './handler-errors.ts'
 import { ListeningServer, type ListeningServerInit } from './listening-server.ts'
 import { type Accepted, ListeningSocket } from './listening-socket.ts'
+import { proxyStep } from './proxy-step.ts'
 import type { AnyHandler } from './standing-handler.ts'
 
 const ACTION = 'Cannot listen'
@@ -83,23 +85,38 @@ function checkWhere(where: unknown): void {
 
 function serverRules(options: ListenOptions<never>): Omit<ListeningServerInit, 'socket' | 'listeningOn' | 'handler' | 'policy' | 'signal'> {
   const settings = connectionSettings(ACTION, options)
-  const { maxConnections, maxConnectionsPerAddress, admit, warnAtLimit = true, handshakeTimeout = DEFAULT_HANDSHAKE_TIMEOUT } = options
+  const {
+    maxConnections,
+    maxConnectionsPerAddress,
+    proxyProtocol,
+    admit,
+    warnAtLimit = true,
+    handshakeTimeout = DEFAULT_HANDSHAKE_TIMEOUT
+  } = options
   if (maxConnections !== undefined) checkCount(ACTION, 'maxConnections', maxConnections)
   if (maxConnectionsPerAddress !== undefined) checkCount(ACTION, 'maxConnectionsPerAddress', maxConnectionsPerAddress)
   if (admit !== undefined) checkFunction(ACTION, 'admit', admit)
   checkBoolean(ACTION, 'warnAtLimit', warnAtLimit)
   checkDuration(ACTION, 'handshakeTimeout', handshakeTimeout)
+  if (proxyProtocol !== undefined) checkProxyProtocol(proxyProtocol)
   return {
     settings,
     maxConnections: maxConnections ?? Math.max(1, Math.floor((descriptorLimit() ?? COMMON_DESCRIPTOR_LIMIT) * SHARE_OF_DESCRIPTORS)),
     warnAtLimit,
     admit,
     maxConnectionsPerAddress,
-    // Here go a PROXY header, which tells the client's address, and a TLS handshake, which needs it to be admitted.
-    stepsBeforeAdmission: [],
+    // Of the two only a PROXY header tells the client's address.
+    stepsBeforeAdmission: proxyProtocol === undefined ? [] : [proxyStep(ACTION, proxyProtocol)],
     stepsAfterAdmission: [],
     handshakeTimeout
   }
+}
+
+function checkProxyProtocol(value: NonNullable<ListenOptions['proxyProtocol']>): void {
+  if (value === null || typeof value !== 'object') {
+    throw new TypeError(`${ACTION} as 'proxyProtocol' must be an object: received ${inspect(value)}`)
+  }
+  if (value.maxLength !== undefined) checkMaxLength(ACTION, value.maxLength)
 }
 
 // What went wrong first is what is reported.
