@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net'
 import { expect } from 'chai'
 import type { SocketAddress } from '../src/address.ts'
+import { Deferred } from '../src/async/deferred.ts'
 import type { Connection } from '../src/connection.ts'
 import { HandshakeTimeoutError, ServerClosedError } from '../src/errors.ts'
 import type { Server } from '../src/server.ts'
@@ -271,6 +272,40 @@ describe('Server: the steps between accept and handler', () => {
       socket.write('late\n')
       await until(() => ended.length === 1)
       expect(ended).to.deep.equal(['late'])
+    })
+
+    it('leaves no timer behind once the handler is called, or the client is turned away', async () => {
+      const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
+      const server = await start(scope, {
+        after: [lineStep('handshake', 'hello')],
+        handshakeTimeout: 60_000,
+        handler: ({ reader }) => reader.discard()
+      })
+      const before = timers()
+      const good = await client(server)
+      const bad = await client(server)
+      await until(() => server.numConnections === 2)
+      expect(timers()).to.equal(before + 2)
+      good.write('hello\n')
+      bad.write('nonsense\n')
+      await until(() => server.statistics().served === 1 && server.numConnections === 1)
+      expect(timers()).to.equal(before)
+    })
+
+    it('a client that was turned away takes no further step, though the one it was in succeeds', async () => {
+      const late = new Deferred()
+      let further = 0
+      const server = await start(scope, {
+        before: [{ name: 'proxyHeader', run: () => late.promise }],
+        after: [{ name: 'handshake', run: () => void further++ }],
+        handshakeTimeout: 20,
+        handler: () => further++
+      })
+      await client(server)
+      await until(() => server.statistics().turnedAway.proxyHeader === 1 && server.numConnections === 0)
+      late.resolve()
+      await turns()
+      expect(further).to.equal(0)
     })
 
     it('turns away also where a step never settles, and frees the slot', async () => {
