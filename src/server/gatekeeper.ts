@@ -11,7 +11,7 @@ import {
   serverLimit
 } from '../diagnostics.ts'
 import { describeSystemError } from '../errors.ts'
-import { isDescriptorFree } from '../system/descriptor.ts'
+import { isDescriptorFree } from '../system/descriptors.ts'
 import type { ListeningSocket } from './listening-socket.ts'
 import type { SlotOwner } from './slots.ts'
 

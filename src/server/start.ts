@@ -15,7 +15,7 @@ import {
   DEFAULT_HANDSHAKE_TIMEOUT,
   type ListenOptions
 } from '../options.ts'
-import { descriptorLimit } from '../system/descriptor.ts'
+import { descriptorLimit } from '../system/descriptors.ts'
 import type { WhereToListen } from '../where-to-listen.ts'
 import type { HandlerErrorPolicy } from './handler-errors.ts'
 import { ListeningServer, type ListeningServerInit } from './listening-server.ts'
