@@ -6,6 +6,7 @@ import {
   type InetWhereToListen,
   onFile,
   onFileDescriptor,
+  onInherited,
   onPort,
   type SocketAddress,
   toFile,
@@ -30,6 +31,8 @@ export function parseListenAddress(text: string): ListenPlace {
     if (path !== undefined) return onFile(path)
     const inherited = /^fd:(.*)$/.exec(text)?.[1]
     if (inherited !== undefined) return onFileDescriptor(descriptorIn(inherited, text))
+    const named = /^inherited(?::(.+))?$/.exec(text)
+    if (named !== null) return inheritedSocket(named[1])
     const { host, port } = hostAndPortIn(text, 0)
     return onPort(port, host === undefined ? {} : { host })
   })
@@ -40,7 +43,7 @@ export function parseConnectAddress(text: string): Target {
   return checked(() => {
     const path = pathIn(text)
     if (path !== undefined) return toFile(path)
-    if (/^fd:\d+$/.test(text))
+    if (/^(?:fd:\d+|inherited(?::.+)?)$/.test(text))
       throw new UsageError(`must be an address to connect to; an inherited socket can only be listened on: received '${text}'`)
     const { host, port } = hostAndPortIn(text, 1)
     return toHostAndPort(host ?? 'localhost', port)
@@ -92,6 +95,12 @@ function withoutScheme(text: string): string {
   const { protocol, hostname, port } = new URL(text)
   const number = port === '' ? PORTS[protocol] : port
   return hostname === '' || number === undefined ? '' : `, here ${hostname}:${number}`
+}
+
+function inheritedSocket(name: string | undefined): ListenPlace {
+  const where = name === undefined ? onInherited() : onInherited(name)
+  if (where === undefined) throw new UsageError('must be where to listen: systemd has handed over no socket')
+  return where
 }
 
 function descriptorIn(digits: string, text: string): number {

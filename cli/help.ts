@@ -13,6 +13,8 @@ const ADDRESSES = `Addresses:
   ./app.sock        a Unix socket: anything with a slash in it
   unix:app.sock     a Unix socket
   fd:3              a listening socket that the process has inherited
+  inherited, inherited:web
+                    one from systemd: the only one, or the one of that name
 
 Durations have a unit: 500ms, 30s, 5m, 1h.
 `

@@ -46,6 +46,13 @@ describe('addresses on the command line', () => {
     expect(() => parseConnectAddress('fd:3')).to.throw(UsageError, 'must be an address to connect to')
   })
 
+  it('takes what systemd has handed over to listen on, and says that it has handed over nothing', () => {
+    for (const text of ['inherited', 'inherited:web']) {
+      expect(() => parseListenAddress(text)).to.throw(UsageError, 'must be where to listen: systemd has handed over no socket')
+      expect(() => parseConnectAddress(text)).to.throw(UsageError, 'must be an address to connect to')
+    }
+  })
+
   const FORMS = 'must be PORT, HOST:PORT, [IPV6]:PORT, or a path with a slash in it'
   for (const [text, message] of [
     ['', `${FORMS}: received ''`],

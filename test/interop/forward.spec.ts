@@ -228,15 +228,20 @@ describe('Interop: programs of others behind, before and beside it-tcp', functio
       needs(this, 'systemd-socket-activate', 'curl')
     })
 
-    for (const isTcp of [true, false]) {
-      it(`starts it-tcp forward fd:3 when a first client comes over ${isTcp ? 'TCP' : 'a unix socket'}, who is served`, async () => {
+    for (const [isTcp, place] of [
+      [true, 'fd:3'],
+      [false, 'fd:3'],
+      [true, 'inherited'],
+      [false, 'inherited:web']
+    ] as const) {
+      it(`starts it-tcp forward ${place} when a first client comes over ${isTcp ? 'TCP' : 'a unix socket'}, who is served`, async () => {
         const server = await Server.create(onPort(0, { host: HOST }), async ({ reader, writer }) => {
           if ((await reader.readUntil('\r\n\r\n')) !== null) writer.write('HTTP/1.0 200 OK\r\n\r\nhello')
         })
         scope.defer(() => server.close({ closeExistingConnections: true }))
         const where = isTcp ? `${HOST}:${await closedPort()}` : join(scope.tempDir(), 's')
-        const forward = [process.execPath, MAIN, 'forward', 'fd:3', `${HOST}:${server.listeningOn}`]
-        const running = start(scope, 'systemd-socket-activate', ['-l', where, ...forward])
+        const forward = [process.execPath, MAIN, 'forward', place, `${HOST}:${server.listeningOn}`]
+        const running = start(scope, 'systemd-socket-activate', ['--fdname=web', '-l', where, ...forward])
         await until(() => running.stderr.includes('Listening on'), 'it listens')
         const options = isTcp ? [`http://${where}/`] : ['--unix-socket', where, 'http://localhost/']
         for (let round = 0; round < 3; round++) expect((await run('curl', ['-sS', '--fail', ...options])).stdout).to.equal('hello')
