@@ -10,7 +10,6 @@ import { type ConnectionCloseMessage, onPort, Server, type ServerGateMessage } f
 const [port = 8080, figuresPort = 9100] = process.argv.slice(2).map(Number)
 const totals = { bytesRead: 0, bytesWritten: 0, closed: 0, broken: 0, seconds: 0, limits: 0 }
 let isOpen = true
-
 subscribe('it-tcp.connection.close', (message) => {
   const { bytesRead, bytesWritten, duration = 0, reason } = message as ConnectionCloseMessage
   totals.bytesRead += bytesRead
