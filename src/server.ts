@@ -44,6 +44,7 @@ import { type Accepted, discard, ListeningSocket } from './server/listening-sock
 import type { ByteConnection } from './stream/byte-connection.ts'
 import { openConnection } from './stream/connection-facade.ts'
 import type { ConnectionInit } from './stream/connection-init.ts'
+import { cutOff } from './stream/detach.ts'
 import { createAcceptedSocket, setKeepAlive, socketAddresses } from './stream/net-socket.ts'
 import { NetTransport } from './stream/net-transport.ts'
 import { descriptorLimit, isDescriptorFree } from './system/descriptor.ts'
@@ -743,7 +744,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
 
   #cut(connection: ByteConnection<A>): void {
     ;(connection.init as Slot<A>).isCutOff = true
-    connection.abort()
+    cutOff(connection)
   }
 
   // Aborts what is still open after `delay`. The earliest of several calls counts.

@@ -24,16 +24,20 @@ const NAMES = [
   'connectSocket',
   'consumerPool',
   'formatProxyHeader',
+  'fromDuplex',
   'listen',
   'onFile',
   'onFileDescriptor',
   'onPort',
   'onPortChosenByOs',
   'readProxyHeader',
+  'relay',
+  'toDuplex',
   'toFile',
   'toHostAndPort',
   'toInetAddress',
   'toUnixAddress',
+  'toWebStreams',
   'withConnection'
 ]
 

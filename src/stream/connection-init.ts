@@ -6,6 +6,8 @@ import type { SocketAddress } from '../address.ts'
 export interface ConnectionInit<A extends SocketAddress, C = never> {
   remoteAddress: A
   localAddress: A
+  /** How messages name the other end, where it has no address. */
+  readonly peer?: string
   /** Whether a server accepted it: disposing then does not throw for what the client did. */
   readonly isAccepted: boolean
   /** Called when the carrier is released. */
