@@ -107,7 +107,8 @@ export function fromDuplex(duplex: Duplex, options: ConnectionOptions = {}): Byt
  * does, keeps half-open, and ends, fails and closes as the connection does.
  *
  * `destroy()` is `connection.close({ forceAfter: 0, linger: 0 })`; `destroy(error)` is `connection.abort(error)`. `'close'` comes when the
- * descriptor is closed. Whoever wants the socket itself, as a server of `node:http` does, is served better by `connection.detach()`.
+ * descriptor is closed. An error of the connection is the Duplex's `'error'`, for which somebody must listen, as on every stream; of `close()` and
+ * `abort()` by another hand only those who listen are told. Whoever wants the socket itself, as a server of `node:http` does, is served better by `connection.detach()`.
  *
  * Ownership: reader and writer are the Duplex's from then on. Cancellation: by `destroy()`. Once for a connection.
  *

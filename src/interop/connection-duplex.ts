@@ -5,6 +5,7 @@ import { Duplex } from 'node:stream'
 import type { SocketAddress } from '../address.ts'
 import { startTimer } from '../async/timer.ts'
 import type { ByteStream, Connection } from '../connection.ts'
+import { ConnectionClosedError } from '../errors.ts'
 import { checkDelay, checkFunction } from '../options.ts'
 import type { Bytes } from '../reader.ts'
 import type { ConnectionDuplex } from '../streams.ts'
@@ -26,7 +27,8 @@ export class SocketLikeDuplex extends Duplex implements ConnectionDuplex {
   #stopTimer: (() => void) | undefined
 
   constructor(stream: ByteStream & Partial<Connection>) {
-    super({ allowHalfOpen: true })
+    // The connection reads ahead itself, and what it has keeps when it breaks. What a Duplex has read ahead would be thrown away.
+    super({ allowHalfOpen: true, readableHighWaterMark: 0 })
     this.#stream = stream
     const { address, port, family } = inet(stream.remoteAddress)
     this.remoteAddress = address
@@ -112,7 +114,9 @@ export class SocketLikeDuplex extends Duplex implements ConnectionDuplex {
   }
 
   readonly #onFailure = (error: Error): void => {
-    this.destroy(error)
+    // Of an end by one's own hand whoever listens is told, and nobody dies: on a server that would be of its own shutdown.
+    const isOwn = error instanceof ConnectionClosedError && this.listenerCount('error') === 0
+    this.destroy(isOwn ? undefined : error)
   }
 
   // Whoever reads is told by the read, behind what had arrived; others have to be told here.

@@ -18,7 +18,8 @@ const taken = new WeakSet<Duplex>()
 /** A stream that is somebody else's work: an ssh channel, a serial port, a pipe. */
 export class DuplexTransport implements Transport {
   readonly gatherSize = GATHER_SIZE
-  readonly mustEnd = false
+  /** What it does at the end it does not do when it is destroyed. */
+  readonly mustEnd = true
   readonly taken = undefined
   readonly socket = undefined
   readonly #duplex: Duplex
@@ -80,11 +81,8 @@ export class DuplexTransport implements Transport {
       for (const [index, entry] of entries.entries()) duplex.write(bufferOf(entry), index === last ? done : undefined)
       if (last > 0) duplex.uncork()
     } catch (error) {
-      // Not from inside the command.
-      process.nextTick(() => {
-        this.#events?.written(error as Error)
-        this.#failed(error as Error)
-      })
+      // It then says so itself, and not from inside the command.
+      duplex.destroy(error as Error)
     }
     return false
   }
