@@ -180,13 +180,17 @@ describe('toDuplex()', () => {
         const duplex = toDuplex(connection).resume()
         let calls = 0
         duplex.setTimeout(60, () => calls++)
-        const start = performance.now()
+        let longest = 0
+        let last = performance.now()
         for (let i = 0; i < 4; i++) {
           peer.write('x')
           await new Promise((resolve) => setTimeout(resolve, 25))
+          longest = Math.max(longest, performance.now() - last)
+          last = performance.now()
         }
-        if (performance.now() - start < 200) expect(calls).to.equal(0)
-        await once(duplex, 'timeout')
+        // On a machine that was busy elsewhere it was silent for long enough.
+        if (longest < 50) expect(calls).to.equal(0)
+        await until(() => calls === 1)
         expect([calls, duplex.destroyed, duplex.timeout]).to.deep.equal([1, false, 60])
         duplex.setTimeout(10, () => calls++)
         duplex.setTimeout(0)
