@@ -28,6 +28,6 @@ function isByteStream(stream: Partial<ByteStream> | null | undefined): boolean {
     typeof stream.writer === 'function' &&
     typeof stream.close === 'function' &&
     typeof stream.abort === 'function' &&
-    stream.signal instanceof AbortSignal
+    typeof stream.signal?.aborted === 'boolean'
   )
 }

@@ -3,7 +3,7 @@
 import type { Socket } from 'node:net'
 import { inspect } from 'node:util'
 import { formatAddress, type SocketAddress } from '../address.ts'
-import type { Connection } from '../connection.ts'
+import type { Connection, ReceivedProxyHeader } from '../connection.ts'
 import type { ConnectionSettings } from '../options.ts'
 import { ByteConnection } from './byte-connection.ts'
 import { ByteStreamFacade, machineOf } from './byte-stream-facade.ts'
@@ -26,6 +26,10 @@ export class ConnectionFacade<A extends SocketAddress> extends ByteStreamFacade 
 
   get localAddress(): A {
     return under(this).init.localAddress
+  }
+
+  get proxy(): ReceivedProxyHeader | null {
+    return under(this).init.proxy ?? null
   }
 
   detach(): Promise<Socket> {

@@ -28,7 +28,7 @@ export async function detach(connection: ByteConnection<SocketAddress>): Promise
 
 /** Ends a connection at once, whoever has its socket: what a server does when its patience is over. */
 export function cutOff(connection: ByteConnection<SocketAddress>): void {
-  if (connection.state === 'detached') connection.socket.destroy()
+  if (connection.state === 'detached') resetOrDestroy(connection.socket)
   else connection.abort()
 }
 
@@ -39,6 +39,21 @@ function checkUnused(connection: ByteConnection<SocketAddress>): void {
   if (state !== 'open') throw withOrigin(new ConnectionClosedError('Cannot detach as the connection is closed'), connection)
   if (incoming.isBusy) throw withOrigin(new BusyError('Cannot detach as a read of this connection is pending'), connection)
   if (outgoing.pump !== undefined) throw withOrigin(new BusyError('Cannot detach as a source is being written'), connection)
+}
+
+// Whoever has it is told by its 'close'.
+function resetOrDestroy(socket: Socket): void {
+  // While shutdown(2) is pending, libuv refuses to reset and the descriptor would be lost.
+  if (socket.writableEnded && !socket.writableFinished) {
+    socket.destroy()
+    return
+  }
+  try {
+    socket.resetAndDestroy()
+  } catch {
+    // A unix socket, or TLS: ERR_INVALID_HANDLE_TYPE.
+    socket.destroy()
+  }
 }
 
 // The new owner may have to wait for something else before it listens: until then a client that resets must not end the process.

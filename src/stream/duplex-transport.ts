@@ -2,6 +2,7 @@
 
 import type { Duplex } from 'node:stream'
 import { inspect, types } from 'node:util'
+import { nextTick, setImmediate } from '../async/platform.ts'
 import { BusyError, ConnectionClosedError } from '../errors.ts'
 import { belongingToOthers } from './read-buffer.ts'
 import type { Transport, TransportEvents, WriteEntry } from './transport.ts'
@@ -62,8 +63,8 @@ export class DuplexTransport implements Transport {
       .on('error', (error: Error) => this.#failed(error))
       .on('close', () => this.#closed())
     this.#hasFinished = duplex.writableFinished
-    if (duplex.readableEnded) process.nextTick(() => this.#ended())
-    if (duplex.closed) process.nextTick(() => this.#closed())
+    if (duplex.readableEnded) nextTick(() => this.#ended())
+    if (duplex.closed) nextTick(() => this.#closed())
     duplex.resume()
   }
 
@@ -89,7 +90,7 @@ export class DuplexTransport implements Transport {
 
   end(): void {
     const duplex = this.#duplex
-    if (this.#hasFinished) process.nextTick(() => this.#events?.finished())
+    if (this.#hasFinished) nextTick(() => this.#events?.finished())
     else if (!duplex.writableEnded) duplex.end()
   }
 

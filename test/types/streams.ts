@@ -39,7 +39,12 @@ fromDuplex(new PassThrough(), { timeout: 1 })
 const duplex = toDuplex(connection)
 same<ConnectionDuplex, typeof duplex>()
 duplex satisfies Duplex
-toDuplex(stream).setTimeout(1_000, () => {}).setNoDelay().setKeepAlive(true, 1_000).ref().unref()
+toDuplex(stream)
+  .setTimeout(1_000, () => {})
+  .setNoDelay()
+  .setKeepAlive(true, 1_000)
+  .ref()
+  .unref()
 duplex.remotePort satisfies number | undefined
 await pipelineOf(duplex, createGzip(), duplex)
 pipeline(duplex, createGzip(), duplex, () => {})
