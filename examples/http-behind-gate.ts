@@ -1,7 +1,8 @@
-// Shows a server of node:http behind the gate: it has as many clients as it may, and the others wait in the kernel, not in its memory. The first bytes
-// tell who comes: who begins with a capital letter speaks HTTP, others get their line back. SIGINT ends it: nobody is cut off.
+// Shows a server of node:http behind the gate: the clients it has no slot for wait in the kernel, not in its memory.
 // Run it: npm run build && node dist/examples/http-behind-gate.js [port] [connections]
 // Then, elsewhere: curl http://localhost:8080
+//
+// The first byte tells who comes: who begins with a capital letter speaks HTTP, others get their line back. SIGINT ends it, and cuts nobody off.
 
 import { createServer } from 'node:http'
 import { onPort, Server } from 'it-tcp'

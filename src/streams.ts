@@ -3,68 +3,15 @@
 import type { Duplex } from 'node:stream'
 import { type SocketAddress, UNNAMED } from './address.ts'
 import type { ByteStream } from './connection.ts'
+import type { ConnectionDuplex } from './duplex.ts'
 import { checkStream } from './interop/checked-stream.ts'
 import { SocketLikeDuplex } from './interop/connection-duplex.ts'
 import { webStreamsOver } from './interop/web-streams.ts'
 import { type ConnectionOptions, checkOptions, connectionSettings } from './options.ts'
-import type { Bytes } from './reader.ts'
 import { ByteConnection } from './stream/byte-connection.ts'
 import { ByteStreamFacade } from './stream/byte-stream-facade.ts'
 import { checkDuplex, DuplexTransport } from './stream/duplex-transport.ts'
-
-/** A connection as a Duplex, with what clients of databases and of HTTP expect of a socket. */
-export interface ConnectionDuplex extends Duplex {
-  /** The peer's IP address; undefined for a unix socket, and where there is no address. */
-  readonly remoteAddress: string | undefined
-  /** The peer's port; undefined where there is none. */
-  readonly remotePort: number | undefined
-  /** The kind of the peer's IP address; undefined where there is none. */
-  readonly remoteFamily: 'IPv4' | 'IPv6' | undefined
-  /** The IP address on this side; undefined where there is none. */
-  readonly localAddress: string | undefined
-  /** The port on this side; undefined where there is none. */
-  readonly localPort: number | undefined
-  /** False: it is connected. */
-  readonly connecting: boolean
-  /** Milliseconds of silence before `'timeout'`; 0 for none. */
-  readonly timeout: number
-  /** Bytes received so far, also before this was made. */
-  readonly bytesRead: number
-  /** Bytes handed to the operating system so far, also before this was made. */
-  readonly bytesWritten: number
-  /**
-   * Emits `'timeout'`, and calls `callback` once, after so many milliseconds in which nothing is read or written here; 0 for never. It does nothing else.
-   *
-   * @throws {TypeError | RangeError} If an argument is wrong.
-   */
-  setTimeout(delay: number, callback?: () => void): this
-  /**
-   * As `net.Socket` has it; nothing happens where there is no socket.
-   *
-   * @throws Whatever `net.Socket` throws.
-   */
-  setNoDelay(isOn?: boolean): this
-  /**
-   * As `net.Socket` has it, `initialDelay` in milliseconds; nothing happens where there is no socket.
-   *
-   * @throws Whatever `net.Socket` throws.
-   */
-  setKeepAlive(isOn?: boolean, initialDelay?: number): this
-  /** Lets the socket keep the process alive; nothing happens where there is no socket. */
-  ref(): this
-  /** Does not let the socket keep the process alive; nothing happens where there is no socket. */
-  unref(): this
-}
-
-/** A connection as web streams. */
-export interface WebStreams {
-  /** What the peer sends: a byte stream, which can be read into buffers of one's own (`mode: 'byob'`). */
-  readonly readable: ReadableStream<Bytes>
-  /** What the peer is sent. Closing it is a half-close. */
-  readonly writable: WritableStream<Uint8Array>
-  /** Resolves once the connection is closed. Never rejects. */
-  readonly closed: Promise<void>
-}
+import type { WebStreams } from './web-streams.ts'
 
 /**
  * Makes a {@link ByteStream} of any Duplex of Node.js: our reader and writer over an ssh channel, a serial port or a pipe.

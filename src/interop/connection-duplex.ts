@@ -5,10 +5,10 @@ import { Duplex } from 'node:stream'
 import type { SocketAddress } from '../address.ts'
 import { startTimer } from '../async/timer.ts'
 import type { ByteStream, Connection } from '../connection.ts'
+import type { ConnectionDuplex } from '../duplex.ts'
 import { ConnectionClosedError } from '../errors.ts'
 import { checkDelay, checkFunction } from '../options.ts'
 import type { Bytes } from '../reader.ts'
-import type { ConnectionDuplex } from '../streams.ts'
 
 type Callback = (error?: Error | null) => void
 

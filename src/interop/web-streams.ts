@@ -3,7 +3,7 @@
 import type { UnderlyingByteSource } from 'node:stream/web'
 import type { ByteStream } from '../connection.ts'
 import type { Bytes, Reader } from '../reader.ts'
-import type { WebStreams } from '../streams.ts'
+import type { WebStreams } from '../web-streams.ts'
 
 /** Bytes that a writable lets wait before it says that it is full. */
 const HIGH_WATER_MARK = 65_536
