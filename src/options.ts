@@ -73,7 +73,7 @@ export interface ListenOptions<A = SocketAddress> extends ConnectionOptions {
   /**
    * Connections that may be open or in a handler at once; further clients wait in the kernel's queue. At least 1.
    *
-   * @default 90 % of the soft limit of open descriptors
+   * @default 90 % of the soft limit of open descriptors, which Node.js raises to the hard one at its start
    */
   maxConnections?: number
   /**

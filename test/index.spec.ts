@@ -28,6 +28,7 @@ const NAMES = [
   'listen',
   'onFile',
   'onFileDescriptor',
+  'onInherited',
   'onPort',
   'onPortChosenByOs',
   'readProxyHeader',

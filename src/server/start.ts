@@ -15,11 +15,11 @@ import {
   DEFAULT_HANDSHAKE_TIMEOUT,
   type ListenOptions
 } from '../options.ts'
-import { descriptorLimit } from '../system/descriptor.ts'
+import { descriptorLimit } from '../system/descriptors.ts'
 import type { WhereToListen } from '../where-to-listen.ts'
 import type { HandlerErrorPolicy } from './handler-errors.ts'
 import { ListeningServer, type ListeningServerInit } from './listening-server.ts'
-import { type Accepted, ListeningSocket } from './listening-socket.ts'
+import { type Accepted, GatedListener } from './listening-socket.ts'
 import { proxyStep } from './proxy-step.ts'
 import type { AnyHandler } from './standing-handler.ts'
 
@@ -52,7 +52,7 @@ export async function startServer(
   checkSignal(ACTION, signal)
   signal?.throwIfAborted()
   let server: ListeningServer | undefined
-  const socket = await ListeningSocket.bind(where, {
+  const socket = await GatedListener.bind(where, {
     backlog,
     keepAlive: rules.settings.keepAlive,
     onAccept: (client: Accepted) => server?.arrived(client),
@@ -120,7 +120,7 @@ function checkProxyProtocol(value: NonNullable<ListenOptions['proxyProtocol']>):
 }
 
 // What went wrong first is what is reported.
-async function closeAfterFailure(socket: ListeningSocket): Promise<void> {
+async function closeAfterFailure(socket: GatedListener): Promise<void> {
   try {
     await socket.close()
   } catch {}
