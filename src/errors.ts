@@ -111,6 +111,24 @@ export class ServerClosedError extends CodedError {
   readonly code = 'ERR_SERVER_CLOSED'
 }
 
+/** Thrown when a handshake fails, the peer is not who it should be, a record is forged, or a certificate of yours is no good. */
+export class TlsError extends CodedError {
+  override readonly name = 'TlsError'
+  readonly code = 'ERR_TLS'
+}
+
+/** Thrown when a handshake took longer than it may. */
+export class HandshakeTimeoutError extends CodedError {
+  override readonly name = 'HandshakeTimeoutError'
+  readonly code = 'ERR_HANDSHAKE_TIMEOUT'
+}
+
+/** Thrown when a TLS stream was cut off: FIN came without the close_notify that says the peer meant it. All that came before was delivered. */
+export class TruncatedError extends CodedError {
+  override readonly name = 'TruncatedError'
+  readonly code = 'ERR_TRUNCATED'
+}
+
 /** The operating system's own words for an error, such as 'connection refused'; otherwise the error's message. */
 export function describeSystemError(error: unknown): string {
   if (!(error instanceof Error)) return String(error)

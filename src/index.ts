@@ -40,16 +40,21 @@ export {
   ConnectionResetError,
   ConnectTimeoutError,
   DelimiterNotFoundError,
+  HandshakeTimeoutError,
   IdleTimeoutError,
   LimitExceededError,
   ListenError,
   ServerClosedError,
+  TlsError,
+  TruncatedError,
   UnexpectedEndError
 } from './errors.ts'
 export type { ConnectionOptions, ConnectOptions, ConnectSocketOptions, ListenOptions, ServerOptions } from './options.ts'
 export type { Bytes, LimitedReadOptions, Reader, ReadOptions } from './reader.ts'
 export type { InetServer, ListeningSocketInfo as ListeningSocket, ServerCloseOptions, UnixServer } from './server.ts'
 export { listen, Server } from './server.ts'
+export type { ConnectionTls, Pem, TlsClientOptions, TlsContextOptions, TlsIdentity, TlsOptions } from './tls.ts'
+export { TlsContext } from './tls-context.ts'
 export type { BindOptions, InetWhereToConnect, UnixWhereToConnect, WhereToConnect } from './where-to-connect.ts'
 export { toFile, toHostAndPort, toInetAddress, toUnixAddress } from './where-to-connect.ts'
 export type { InetWhereToListen, OnFileOptions, OnPortOptions, UnixWhereToListen } from './where-to-listen.ts'

@@ -9,11 +9,14 @@ import {
   ConnectTimeoutError,
   DelimiterNotFoundError,
   describeSystemError,
+  HandshakeTimeoutError,
   IdleTimeoutError,
   isFrom,
   LimitExceededError,
   ListenError,
   ServerClosedError,
+  TlsError,
+  TruncatedError,
   UnexpectedEndError,
   withOrigin
 } from '../src/errors.ts'
@@ -69,7 +72,10 @@ describe('the error classes', () => {
     [new UnexpectedEndError(text, { cause: refused }), 'UnexpectedEndError', 'ERR_UNEXPECTED_END', text, {}],
     [new DelimiterNotFoundError(text, { cause: refused }), 'DelimiterNotFoundError', 'ERR_DELIMITER_NOT_FOUND', text, {}],
     [new BusyError(text, { cause: refused }), 'BusyError', 'ERR_BUSY', text, {}],
-    [new ServerClosedError(text, { cause: refused }), 'ServerClosedError', 'ERR_SERVER_CLOSED', text, {}]
+    [new ServerClosedError(text, { cause: refused }), 'ServerClosedError', 'ERR_SERVER_CLOSED', text, {}],
+    [new TlsError(text, { cause: refused }), 'TlsError', 'ERR_TLS', text, {}],
+    [new HandshakeTimeoutError(text, { cause: refused }), 'HandshakeTimeoutError', 'ERR_HANDSHAKE_TIMEOUT', text, {}],
+    [new TruncatedError(text, { cause: refused }), 'TruncatedError', 'ERR_TRUNCATED', text, {}]
   ] as const) {
     describe(`${name}: ${message}`, () => {
       it('is an Error with its name, code, message and details', () => {
