@@ -3,9 +3,9 @@
 import type { SecureContext } from 'node:tls'
 import { inspect } from 'node:util'
 import { checkFunction, checkOptions } from '../options.ts'
+import { nodeCrypto } from '../system/node-tls.ts'
 import type { Pem, TlsContext, TlsContextOptions, TlsIdentity, TlsOptions } from '../tls.ts'
 import { checkAuthorities, checkIdentity, isSameCa, makeSecureContext, type Validity } from './material.ts'
-import { nodeCrypto } from './node-tls.ts'
 import { checkOneOf, checkPem, checkTlsOptions } from './options.ts'
 
 const CREATE = 'Cannot create a TLS context'

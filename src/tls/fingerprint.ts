@@ -1,7 +1,7 @@
 // What options say, as a short text: the same for options that say the same, whichever object says it.
 
 import type { Hash } from 'node:crypto'
-import { nodeCrypto } from './node-tls.ts'
+import { nodeCrypto } from '../system/node-tls.ts'
 
 // Objects that are not just data, such as a KeyObject, are the same only if they are the same object.
 const numbers = new WeakMap<object, number>()

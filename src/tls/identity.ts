@@ -4,7 +4,7 @@ import type { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import { domainToASCII } from 'node:url'
 import { inspect } from 'node:util'
-import { nodeTls } from './node-tls.ts'
+import { nodeTls } from '../system/node-tls.ts'
 
 /** A host in the one form that is asked for, verified, and that sessions are kept under. */
 export interface ServerName {

@@ -3,8 +3,8 @@
 import type { KeyObject, X509Certificate } from 'node:crypto'
 import type { SecureContext, SecureContextOptions } from 'node:tls'
 import { TlsError } from '../errors.ts'
+import { nodeCrypto, nodeTls } from '../system/node-tls.ts'
 import type { Pem, TlsIdentity, TlsOptions } from '../tls.ts'
-import { nodeCrypto, nodeTls } from './node-tls.ts'
 import { DEFAULT_MIN_VERSION } from './options.ts'
 
 /** From when to when a chain of certificates is valid, in milliseconds since 1970: the latest beginning and the earliest end of all in it. */

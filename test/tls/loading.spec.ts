@@ -8,7 +8,7 @@ describe('importing the library', () => {
       const loaded = () => process.moduleLoadList.some((name) => /^NativeModule _?tls(?:_wrap)?$/.test(name))
       await import('it-tcp')
       const before = loaded()
-      const { nodeTls } = await import('./dist/src/tls/node-tls.js')
+      const { nodeTls } = await import('./dist/src/system/node-tls.js')
       nodeTls()
       console.log(before, loaded())
     `
