@@ -71,6 +71,11 @@ export interface TlsSocketOwner {
   pushed(chunk: Uint8Array): boolean
   /** Nothing more comes: close_notify, or the end of the carrier. */
   sawEnd(): void
+  /** The handshake is done; the peer is not verified. */
+  shookHands(): void
+  failed(error: Error): void
+  /** The descriptor is closed. */
+  wasClosed(): void
 }
 
 type TlsSocketClass = new (carrier: Socket, options: TLSSocketOptions, owner: TlsSocketOwner, readInto?: Uint8Array) => TlsSocketInternals
@@ -86,6 +91,16 @@ export function createTlsSocket(
 ): TlsSocketInternals {
   Class ??= defineTlsSocket()
   return new Class(carrier, options, owner, readInto)
+}
+
+/** Makes it an ordinary TLSSocket, which nobody reads; its owner is told nothing any more. */
+export function disown(socket: TlsSocketInternals): void {
+  const owned = socket as Owned
+  owned[OWNER] = undefined
+  owned.off('secure', onSecure).off('error', onError).off('close', onClose)
+  owned._readableState.autoDestroy = true
+  owned._writableState.autoDestroy = true
+  owned.readableFlowing = null
 }
 
 /** The native side of a socket; undefined where there is none, as on Bun, or it is closed. */
@@ -113,17 +128,19 @@ export function closeByReset(handle: CarrierHandle): void {
   }
 }
 
+const OWNER = Symbol('it-tcp.owner')
+
+interface Owned extends Omit<TlsSocketInternals, 'readableFlowing'> {
+  [OWNER]: TlsSocketOwner | undefined
+  readableFlowing: boolean | null
+}
+
 function defineTlsSocket(): TlsSocketClass {
   const { TLSSocket } = nodeTls()
   const wrapHandle = (TLSSocket.prototype as TlsSocketInternals)._wrapHandle
 
-  const OWNER = Symbol('it-tcp.owner')
-  interface Owned extends TlsSocketInternals {
-    [OWNER]: TlsSocketOwner
-  }
-
   class CarriedTlsSocket extends TLSSocket {
-    [OWNER]: TlsSocketOwner
+    [OWNER]: TlsSocketOwner | undefined
 
     constructor(carrier: Socket, options: TLSSocketOptions, owner: TlsSocketOwner, readInto: Uint8Array | undefined) {
       const onread: OnReadOpts | undefined = readInto && { buffer: readInto, callback: onRead }
@@ -135,26 +152,45 @@ function defineTlsSocket(): TlsSocketClass {
       // When it is done is for its owner to say: half-open streams live on.
       self._readableState.autoDestroy = false
       self._writableState.autoDestroy = false
+      this.on('secure', onSecure).on('error', onError).on('close', onClose)
     }
 
     // Called by the constructor of TLSSocket.
     _wrapHandle(wrap: Socket | null, handle: object | null, isActive: boolean): object {
-      const { carrier } = (this as unknown as TlsSocketInternals)._tlsOptions
-      if (carrier === undefined) return wrapHandle.call(this as unknown as TlsSocketInternals, wrap, handle, isActive)
-      return wrapHandle.call(this as unknown as TlsSocketInternals, carrier, (carrier as unknown as { _handle: object })._handle, false)
+      const self = this as unknown as TlsSocketInternals
+      const { carrier } = self._tlsOptions
+      if (carrier === undefined) return wrapHandle.call(self, wrap, handle, isActive)
+      return wrapHandle.call(self, carrier, (carrier as unknown as { _handle: object })._handle, false)
     }
 
     override push(chunk: Uint8Array | null): boolean {
-      const owner = this[OWNER]
+      const { [OWNER]: owner } = this
+      if (owner === undefined) return super.push(chunk)
       if (chunk !== null) return owner.pushed(chunk)
       owner.sawEnd()
       return false
     }
   }
 
-  function onRead(this: unknown, length: number): boolean {
-    return (this as Owned)[OWNER].arrived(length)
-  }
-
   return CarriedTlsSocket as unknown as TlsSocketClass
+}
+
+// Shared by all sockets: a closure per connection and event would be memory for every idle one.
+
+function onRead(this: unknown, length: number, buffer: Uint8Array): boolean {
+  const { [OWNER]: owner } = this as Owned
+  // A socket that was given up has stream buffers like any other.
+  return owner === undefined ? (this as Owned).push(Buffer.from(buffer.slice(0, length).buffer)) : owner.arrived(length)
+}
+
+function onSecure(this: unknown): void {
+  ;(this as Owned)[OWNER]?.shookHands()
+}
+
+function onError(this: unknown, error: Error): void {
+  ;(this as Owned)[OWNER]?.failed(error)
+}
+
+function onClose(this: unknown): void {
+  ;(this as Owned)[OWNER]?.wasClosed()
 }

@@ -23,8 +23,8 @@ export interface Handshake {
   readonly options: TLSSocketOptions
   /** The name to ask for; undefined for servers, and for addresses. */
   readonly askFor: string | undefined
-  /** The session to offer. */
-  readonly session: Buffer | undefined
+  /** Takes the session to offer, if there is one: it is for one use. */
+  takeSession(): Buffer | undefined
   /** Notes a session that the server gives, which may be before the peer is verified. */
   keep(session: Buffer): void
   /** Judges the peer. Throws what speaks against it, if that must not be. */
@@ -39,7 +39,7 @@ export class ClientHandshake implements Handshake {
   readonly askFor: string | undefined
   readonly #terms: ClientTerms
   readonly #key: string
-  readonly #offered: KeptSession | undefined
+  #offered: KeptSession | undefined
   // Before the server is verified nothing is kept of it.
   #given: Buffer | undefined
   #verified: X509Certificate | undefined
@@ -51,10 +51,10 @@ export class ClientHandshake implements Handshake {
     this.options = { isServer: false, secureContext, ...(alpn !== undefined && { ALPNProtocols: [...alpn] }) }
     this.askFor = serverName.isAddress ? undefined : serverName.name
     this.#key = sessionKey(serverName.name, port, terms.fingerprint)
-    this.#offered = sessions.take(this.#key)
   }
 
-  get session(): Buffer | undefined {
+  takeSession(): Buffer | undefined {
+    this.#offered = sessions.take(this.#key)
     return this.#offered?.session
   }
 
@@ -74,7 +74,7 @@ export class ClientHandshake implements Handshake {
     if (certificate !== undefined) {
       this.#verified = certificate
       // Before TLS 1.3 a session may be resumed again and again, and no other is given.
-      const session = this.#given ?? (isResumed && socket.getProtocol() !== 'TLSv1.3' ? this.session : undefined)
+      const session = this.#given ?? (isResumed && socket.getProtocol() !== 'TLSv1.3' ? this.#offered?.session : undefined)
       if (session !== undefined) this.keep(session)
     }
     return new Secured(socket, {
@@ -90,7 +90,6 @@ export class ClientHandshake implements Handshake {
 export class ServerHandshake implements Handshake {
   readonly isServer = true
   readonly askFor = undefined
-  readonly session = undefined
   readonly closeNotify: 'required' | 'optional'
   readonly options: TLSSocketOptions
   readonly #clientCert: ServerTerms['clientCert']
@@ -108,6 +107,10 @@ export class ServerHandshake implements Handshake {
       rejectUnauthorized: clientCert === 'required',
       ...(alpn !== undefined && { ALPNProtocols: [...alpn] })
     }
+  }
+
+  takeSession(): undefined {
+    return undefined
   }
 
   keep(): void {}

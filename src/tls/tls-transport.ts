@@ -8,8 +8,10 @@ import {
   carrierHandle,
   closeByReset,
   createTlsSocket,
+  disown,
   EALREADY,
-  type TlsSocketInternals
+  type TlsSocketInternals,
+  type TlsSocketOwner
 } from '../system/tls-socket.ts'
 import type { ConnectionTls } from '../tls.ts'
 import type { Handshake } from './handshake.ts'
@@ -27,15 +29,17 @@ export interface TlsInit {
   readonly handshake: Handshake
   /** The peer's address, for messages. */
   readonly peer: string
-  /** Called when the handshake is done and the peer verified. What goes wrong before is told by `broken`. */
+  /** Called when the handshake is done and the peer verified. */
   readonly secured: (tls: ConnectionTls) => void
+  /** Called in its place, and instead of `broken`, when that fails, or the connection is closed before. */
+  readonly failed: (error: Error) => void
 }
 
 /**
  * Takes over `carrier`, which must be connected, with nothing in flight and nobody else reading from it. `early` are bytes that came
  * from it before: they belong to the handshake.
  */
-export class TlsTransport implements Transport {
+export class TlsTransport implements Transport, TlsSocketOwner {
   readonly gatherSize = GATHER_SIZE
   readonly mustEnd = true
   // In steps of whole writes: nobody knows how many bytes of a record the carrier has taken.
@@ -75,18 +79,15 @@ export class TlsTransport implements Transport {
   open(events: TransportEvents): void {
     this.#events = events
     this.#raw = carrierHandle(this.#carrier)
-    this.#carrier.on('error', (error) => this.#failed(error))
+    this.#carrier.on('error', (error) => this.failed(error))
     if (this.#raw === undefined) {
-      // It was closed in the turn before.
-      nextTick(() => this.#failed(new Error('the socket is closed')))
+      // It was destroyed a moment before.
+      this.#carrier.on('close', () => this.wasClosed())
       return
     }
     const { handshake } = this.#init
     const tls = createTlsSocket(this.#carrier, handshake.options, this, lent.bytes)
     this.#tls = tls
-    tls.on('secure', () => this.#secure())
-    tls.on('error', (error) => this.#failed(error))
-    tls.on('close', () => this.#closed())
     if (!handshake.isServer) this.#sayHello(tls)
     // Before whatever else comes from the carrier, which is not read in this turn.
     if (this.#early.length > 0) nextTick(() => this.#feed())
@@ -126,6 +127,19 @@ export class TlsTransport implements Transport {
     this.destroy()
   }
 
+  /**
+   * Gives the TLS socket up as an ordinary one, to whoever reads and writes it from now on: `unread` comes first from it. Nothing may be in
+   * flight.
+   */
+  release(unread: readonly Uint8Array[]): Socket {
+    const tls = this.#tls as TlsSocketInternals
+    this.#isDestroyed = true
+    disown(tls)
+    for (const chunk of unread) tls.push(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
+    if (this.#hasEnded) tls.push(null)
+    return tls
+  }
+
   // What the socket tells ---------------------------------------------------------------------------------------------
 
   arrived(length: number): boolean {
@@ -145,7 +159,37 @@ export class TlsTransport implements Transport {
     this.#hasEnded = true
     const isOrderly = this.#isStopped || this.#raw?.readStart() === EALREADY
     if (this.#isSecured) this.#events?.ended(isOrderly ? 'orderly' : 'cut')
-    else this.#failed(new Error('the peer ended the connection during the handshake'))
+    else this.failed(new Error('the peer ended the connection during the handshake'))
+  }
+
+  shookHands(): void {
+    if (this.#isDestroyed) return
+    const socket = this.#tls as TlsSocketInternals
+    let tls: ConnectionTls
+    try {
+      tls = this.#init.handshake.conclude({ socket, chainError: socket._handle?.verifyError() ?? undefined })
+    } catch (error) {
+      // OpenSSL sends no alert for what it does not know: a reset is all that the peer can be told.
+      this.reset()
+      this.#broke(error as Error)
+      return
+    }
+    socket.authorized = tls.isAuthorized
+    this.#isSecured = true
+    this.#init.secured(tls)
+  }
+
+  failed(error: Error): void {
+    if (this.#isDestroyed) return
+    this.destroy()
+    this.#broke(error)
+  }
+
+  wasClosed(): void {
+    this.#isDestroyed = true
+    // Of no consequence if it was told already.
+    if (!this.#isSecured) this.#broke(new Error('the connection was closed'))
+    this.#events?.released()
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -156,7 +200,8 @@ export class TlsTransport implements Transport {
     if (handle === null) return
     handle.enableSessionCallbacks()
     handle.onnewsession = (_id, session) => handshake.keep(session)
-    if (handshake.session !== undefined) handle.setSession(handshake.session)
+    const session = handshake.takeSession()
+    if (session !== undefined) handle.setSession(session)
     if (handshake.askFor !== undefined) tls.setServername(handshake.askFor)
     tls._start()
   }
@@ -165,23 +210,6 @@ export class TlsTransport implements Transport {
     const early = this.#early
     this.#early = []
     for (const bytes of early) if (!this.#isDestroyed) this.#tls?._handle?.receive(bytes)
-  }
-
-  #secure(): void {
-    if (this.#isDestroyed) return
-    const socket = this.#tls as TlsSocketInternals
-    let tls: ConnectionTls
-    try {
-      tls = this.#init.handshake.conclude({ socket, chainError: socket._handle?.verifyError() ?? undefined })
-    } catch (error) {
-      // OpenSSL sends no alert for what it does not know: a reset is all that the peer can be told.
-      const cause = this.#causeOf(error as Error)
-      this.reset()
-      this.#events?.broken(cause)
-      return
-    }
-    this.#isSecured = true
-    this.#init.secured(tls)
   }
 
   #received(buffer: ReturnType<typeof handedOver>, length: number): boolean {
@@ -207,19 +235,12 @@ export class TlsTransport implements Transport {
     else tls._write('', 'latin1', (error) => (error ? finished(error) : this.end()))
   }
 
-  #failed(error: Error): void {
-    if (this.#isDestroyed) return
-    this.destroy()
-    this.#events?.broken(this.#causeOf(error))
-  }
-
-  #closed(): void {
-    this.#isDestroyed = true
-    this.#events?.closed()
+  #broke(error: Error): void {
+    if (this.#isSecured) this.#events?.broken(this.#causeOf(error))
+    else this.#init.failed(handshakeError(this.#init.peer, error))
   }
 
   #causeOf(error: Error): Error {
-    if (!this.#isSecured) return handshakeError(this.#init.peer, error)
     return isOfOpenSsl(error) ? recordError(this.#init.peer, error) : error
   }
 }

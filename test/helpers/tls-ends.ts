@@ -38,7 +38,10 @@ export class TlsEnd implements TransportEvents {
     const secured = (tls: ConnectionTls): void => {
       this.tls = tls
     }
-    this.transport = new TlsTransport(carrier, { handshake, peer: 'the peer', secured }, early)
+    const failed = (error: Error): void => {
+      this.end ??= error
+    }
+    this.transport = new TlsTransport(carrier, { handshake, peer: 'the peer', secured, failed }, early)
     this.transport.open(this)
   }
 
@@ -75,7 +78,7 @@ export class TlsEnd implements TransportEvents {
     this.end ??= cause
   }
 
-  closed(): void {
+  released(): void {
     this.isClosed = true
   }
 
