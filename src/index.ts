@@ -53,7 +53,7 @@ export type { ConnectionOptions, ConnectOptions, ConnectSocketOptions, ListenOpt
 export type { Bytes, LimitedReadOptions, Reader, ReadOptions } from './reader.ts'
 export type { InetServer, ListeningSocketInfo as ListeningSocket, ServerCloseOptions, UnixServer } from './server.ts'
 export { listen, Server } from './server.ts'
-export type { ConnectionTls, Pem, TlsClientOptions, TlsContextOptions, TlsIdentity, TlsOptions } from './tls.ts'
+export type { ConnectionTls, Pem, StartTlsOptions, TlsClientOptions, TlsContextOptions, TlsIdentity, TlsOptions } from './tls.ts'
 export { TlsContext } from './tls-context.ts'
 export type { BindOptions, InetWhereToConnect, UnixWhereToConnect, WhereToConnect } from './where-to-connect.ts'
 export { toFile, toHostAndPort, toInetAddress, toUnixAddress } from './where-to-connect.ts'

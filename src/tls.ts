@@ -110,6 +110,18 @@ export interface TlsContext {
   readonly validTo: Date
 }
 
+/** The options of `connection.startTls()`. */
+export interface StartTlsOptions {
+  /**
+   * Milliseconds from the call until the peer is verified; `Infinity` for no limit.
+   *
+   * @default 30_000 for a client; the server's `handshakeTimeout` for a server's side
+   */
+  timeout?: number
+  /** Ends the handshake, and the connection, when aborted. */
+  signal?: AbortSignal
+}
+
 /** What is known of a connection that speaks TLS. */
 export interface ConnectionTls {
   /** The version: `'TLSv1.3'`. */

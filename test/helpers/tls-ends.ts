@@ -31,6 +31,7 @@ export class TlsEnd implements TransportEvents {
   /** Whether it stops reading after each chunk; the test resumes. */
   isStopping = false
   numWritten = 0
+  onReceived: (() => void) | undefined
   #length = 0
 
   constructor(carrier: Socket, handshake: Handshake, early: readonly Uint8Array[] = []) {
@@ -56,6 +57,7 @@ export class TlsEnd implements TransportEvents {
   received(buffer: ReadBuffer, length: number): boolean {
     this.#length += length
     this.chunks.push(buffer.keep(length))
+    this.onReceived?.()
     if (this.isStopping) setImmediate(() => this.transport.resume())
     return !this.isStopping
   }
@@ -138,6 +140,7 @@ export async function relayed(scope: Scope, made: Certificates, version: Version
     if (!isHolding) sink.end()
   })
   sink.on('data', (chunk: Buffer) => source.write(chunk)).on('end', () => source.end())
+  source.on('error', () => sink.resetAndDestroy())
   for (const socket of [source, sink]) socket.setNoDelay(true).resume()
 
   await until(() => ends.client.tls && ends.server.tls, 'both are secured')

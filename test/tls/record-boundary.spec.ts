@@ -2,7 +2,8 @@ import { expect } from 'chai'
 import { RecordBoundary } from '../../src/tls/record-boundary.ts'
 
 describe('RecordBoundary', () => {
-  const record = (length: number): Buffer => Buffer.concat([Buffer.from([23, 3, 3, length >> 8, length & 0xff]), Buffer.alloc(length, 0xff)])
+  const record = (length: number): Buffer =>
+    Buffer.concat([Buffer.from([23, 3, 3, length >> 8, length & 0xff]), Buffer.alloc(length, 0xff)])
 
   it('is reached before the first record and behind each, and nowhere else', () => {
     const bytes = Buffer.concat([record(1), record(0x1234), record(255)])
