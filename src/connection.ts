@@ -4,7 +4,8 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'it-stream-types'
 import type { SocketAddress } from './address.ts'
 import type { Reader } from './reader.ts'
-import type { Chunk, Writer } from './writer.ts'
+import type { ConnectionTls, StartTlsOptions, TlsClientOptions, TlsContext } from './tls.ts'
+import type { Source, Writer } from './writer.ts'
 
 /** The options of `connection.close()`. */
 export interface CloseOptions {
@@ -15,33 +16,20 @@ export interface CloseOptions {
    * @default 30_000
    */
   forceAfter?: number
+  /**
+   * Milliseconds to wait for the peer's FIN once ours is sent. A peer that does not close is waited for that long; 0 closes right behind our FIN, and
+   * the system then sends a RST if there is input that was not read.
+   *
+   * @default 2_000
+   */
+  linger?: number
 }
 
 /**
- * A TCP or unix-domain connection: a reader and a writer that share a socket, and a duplex for it-pipe. Async: the
- * `(socket, reader, writer)` of `Tcp.connect`.
- *
- * - No socket error is ever unhandled and none is lost: it reaches the pending read, flush or sink, `signal.reason`, or, if nobody
- *   waits, the next call.
- * - `close()` flushes, sends FIN, then reads and throws away until the peer's FIN, for 2 s at most, then closes the descriptor.
- * - `signal` is aborted exactly when the descriptor closes. A reset is noticed at once while the reader has room, otherwise at the
- *   next read or write; a mere FIN settles `reader.ended`, and after it only a write notices a reset.
- * - When the peer's FIN has been noticed and the writer is closed, the descriptor is released by itself; buffered bytes stay readable.
- * - TCP_NODELAY is on.
- * - After `abort(reason)` reads, flushes, writes and sinks reject with `ConnectionClosedError` whose `cause` is the reason.
- *
- * Leaving an `await using` scope is `close()`. It throws if bytes written could not be handed over, unless a read, a write
- * or a sink has told so already; for a connection that a server accepted it never throws for what the client did.
+ * A two-way stream of bytes, whatever carries it: what a {@link Connection} has that needs no socket. A handler that is typed with it runs over TCP,
+ * unix sockets, TLS, memory and any other stream.
  */
-export interface Connection<out A extends SocketAddress = SocketAddress>
-  extends Duplex<Reader, AsyncIterable<Chunk> | Iterable<Chunk>, Promise<void>>,
-    AsyncDisposable {
-  /** The socket itself, for `setKeepAlive`, `setNoDelay`, `ref` and `unref`. Reading from it, writing to it or closing it is not supported. */
-  readonly socket: Socket
-  /** The peer's address; the path of an unnamed unix peer is `''`. */
-  readonly remoteAddress: A
-  /** The address on this side. */
-  readonly localAddress: A
+export interface ByteStream extends Duplex<Reader, Source, Promise<void>>, AsyncDisposable {
   /** What the peer sends. */
   readonly reader: Reader
   /** What the peer is sent. */
@@ -71,4 +59,57 @@ export interface Connection<out A extends SocketAddress = SocketAddress>
    * Pending reads and flushes reject. Idempotent; has no effect on a connection that is closed.
    */
   abort(reason?: unknown): void
+}
+
+/**
+ * A TCP or unix-domain connection: a reader and a writer that share a socket, and a duplex for it-pipe. Async: the
+ * `(socket, reader, writer)` of `Tcp.connect`.
+ *
+ * - No socket error is ever unhandled and none is lost: it reaches the pending read, flush or sink, `signal.reason`, or, if nobody
+ *   waits, the next call.
+ * - `close()` flushes, sends FIN, then reads and throws away until the peer's FIN, for 2 s at most, then closes the descriptor.
+ * - `signal` is aborted exactly when the descriptor closes. A reset is noticed at once while the reader has room, otherwise at the
+ *   next read or write; a mere FIN settles `reader.ended`, and after it only a write notices a reset.
+ * - When the peer's FIN has been noticed and the writer is closed, the descriptor is released by itself; buffered bytes stay readable.
+ * - TCP_NODELAY is on.
+ * - After `abort(reason)` reads, flushes, writes and sinks reject with `ConnectionClosedError` whose `cause` is the reason.
+ *
+ * Leaving an `await using` scope is `close()`. It throws if bytes written could not be handed over, unless a read, a write
+ * or a sink has told so already; for a connection that a server accepted it never throws for what the client did.
+ */
+export interface Connection<out A extends SocketAddress = SocketAddress> extends ByteStream {
+  /** The socket itself, for `setKeepAlive`, `setNoDelay`, `ref` and `unref`. Reading from it, writing to it or closing it is not supported. */
+  readonly socket: Socket
+  /** The peer's address; the path of an unnamed unix peer is `''`. */
+  readonly remoteAddress: A
+  /** The address on this side. */
+  readonly localAddress: A
+  /** What is known of TLS; null while the connection speaks none. */
+  readonly tls: ConnectionTls | null
+  /**
+   * Goes on in TLS: with a {@link TlsContext} as its server, otherwise as its client. The reader, the writer and this connection stay the same objects.
+   *
+   * What arrived and was not read is part of the handshake, and is never read. What was written before leaves in clear, first; what is written
+   * meanwhile is held, and leaves encrypted once the peer is verified, or never. Resolves when the peer is verified. Reads meanwhile reject
+   * with `BusyError`.
+   *
+   * @throws {TlsError} If the handshake fails, or the peer is not who it should be. The connection is aborted then.
+   * @throws {HandshakeTimeoutError} If `timeout` passes first. The connection is aborted then.
+   * @throws `signal.reason` if `signal` aborts first. The connection is aborted then.
+   * @throws {BusyError} If a read or a sink is pending, or the connection speaks TLS already; nothing happens then.
+   * @throws {ConnectionClosedError} If the connection or the writer is closed, or the peer has ended; the error that broke it, if it is broken.
+   * @throws {TypeError} If an argument has the wrong type.
+   * @throws {RangeError} If an option is out of range.
+   */
+  startTls(options: TlsContext | TlsClientOptions | true, limits?: StartTlsOptions): Promise<void>
+  /**
+   * Gives the socket up, as an ordinary one, to something else that works with sockets, such as a server of `node:http`. What was written is flushed
+   * first; what was received and not read comes first from the socket, and nothing has set it flowing. Its events, errors and closing are the
+   * caller's from then on, and half-open stays allowed. Reader and writer reject with `ConnectionClosedError` after it; `idleTimeout` and
+   * `bufferAgeLimit` end. On a server the slot is held until the socket closes, which is when `closed` resolves; the end of the handler does not close it.
+   *
+   * @throws {BusyError} If a read or a sink is pending; nothing happens then.
+   * @throws {ConnectionClosedError} If the connection is closed or detached; the error that broke it, if it is broken.
+   */
+  detach(): Promise<Socket>
 }

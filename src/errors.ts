@@ -69,6 +69,12 @@ export class ConnectionResetError extends CodedError {
   readonly code = 'ERR_CONNECTION_RESET'
 }
 
+/** Thrown when an encrypted stream ended without saying so: what was read may not be all that was sent. */
+export class TruncatedError extends CodedError {
+  override readonly name = 'TruncatedError'
+  readonly code = 'ERR_TRUNCATED'
+}
+
 /** Thrown when bytes waited to be handed over and the peer took none for `bufferAgeLimit`. */
 export class BufferAgeLimitError extends CodedError {
   override readonly name = 'BufferAgeLimitError'
@@ -79,6 +85,12 @@ export class BufferAgeLimitError extends CodedError {
 export class IdleTimeoutError extends CodedError {
   override readonly name = 'IdleTimeoutError'
   readonly code = 'ERR_IDLE_TIMEOUT'
+}
+
+/** Thrown when a read did not get what it asked for within its `timeout`. It has taken nothing. */
+export class ReadTimeoutError extends CodedError {
+  override readonly name = 'ReadTimeoutError'
+  readonly code = 'ERR_READ_TIMEOUT'
 }
 
 /** Thrown when there is more to read than `maxLength` allows. */
@@ -121,12 +133,6 @@ export class TlsError extends CodedError {
 export class HandshakeTimeoutError extends CodedError {
   override readonly name = 'HandshakeTimeoutError'
   readonly code = 'ERR_HANDSHAKE_TIMEOUT'
-}
-
-/** Thrown when a TLS stream was cut off: FIN came without the close_notify that says the peer meant it. All that came before was delivered. */
-export class TruncatedError extends CodedError {
-  override readonly name = 'TruncatedError'
-  readonly code = 'ERR_TRUNCATED'
 }
 
 /** The operating system's own words for an error, such as 'connection refused'; otherwise the error's message. */

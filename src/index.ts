@@ -23,7 +23,7 @@
 
 export type { HostAndPort, InetAddress, SocketAddress, UnixAddress } from './address.ts'
 export { connect, connectSocket, withConnection } from './connect.ts'
-export type { CloseOptions, Connection } from './connection.ts'
+export type { ByteStream, CloseOptions, Connection } from './connection.ts'
 export { consumerPool } from './consumer-pool.ts'
 export type {
   ConnectionCloseMessage,
@@ -44,13 +44,14 @@ export {
   IdleTimeoutError,
   LimitExceededError,
   ListenError,
+  ReadTimeoutError,
   ServerClosedError,
   TlsError,
   TruncatedError,
   UnexpectedEndError
 } from './errors.ts'
 export type { ConnectionOptions, ConnectOptions, ConnectSocketOptions, ListenOptions, ServerOptions } from './options.ts'
-export type { Bytes, LimitedReadOptions, Reader, ReadOptions } from './reader.ts'
+export type { Bytes, LimitedReadOptions, LineOptions, Reader, ReadOptions } from './reader.ts'
 export type { InetServer, ListeningSocketInfo as ListeningSocket, ServerCloseOptions, UnixServer } from './server.ts'
 export { listen, Server } from './server.ts'
 export type { ConnectionTls, Pem, StartTlsOptions, TlsClientOptions, TlsContextOptions, TlsIdentity, TlsOptions } from './tls.ts'
@@ -59,4 +60,4 @@ export type { BindOptions, InetWhereToConnect, UnixWhereToConnect, WhereToConnec
 export { toFile, toHostAndPort, toInetAddress, toUnixAddress } from './where-to-connect.ts'
 export type { InetWhereToListen, OnFileOptions, OnPortOptions, UnixWhereToListen } from './where-to-listen.ts'
 export { onFile, onFileDescriptor, onPort, onPortChosenByOs, WhereToListen } from './where-to-listen.ts'
-export type { Chunk, Writer } from './writer.ts'
+export type { Chunk, Source, Writer } from './writer.ts'

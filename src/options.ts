@@ -1,6 +1,7 @@
 // The options, their defaults with the reason for each, and the checks that come before anything happens.
 
 import { inspect } from 'node:util'
+import type { TlsClientOptions } from './tls.ts'
 
 /** Milliseconds before a connection attempt is given up: that of Async. */
 export const DEFAULT_TIMEOUT = 30_000
@@ -12,6 +13,8 @@ export const DEFAULT_BUFFER_AGE_LIMIT = 120_000
 export const DEFAULT_KEEP_ALIVE = 60_000
 /** Milliseconds for which `close()` tries to hand over what was written: Async's `Tcp` passes 30 s. */
 export const DEFAULT_FORCE_AFTER = 30_000
+/** Milliseconds for which `close()` waits for the peer's FIN, once its own is sent. */
+export const DEFAULT_LINGER = 2_000
 /** Clients the kernel queues: what Node.js asks for, and clamped by the system (`somaxconn`). */
 export const DEFAULT_BACKLOG = 511
 /** Bytes that a line or a delimited record may have: what `asyncio` and `bufio` allow too. */
@@ -27,6 +30,13 @@ export interface ConnectSocketOptions {
   timeout?: number
   /** Gives up the attempt when aborted. Once the connection exists, a later abort changes nothing. */
   signal?: AbortSignal
+  /**
+   * Speaks TLS, and verifies that the server is the host dialled, or `serverName`; `true` for the defaults. `timeout` and `signal` cover the
+   * handshake.
+   *
+   * @default no TLS
+   */
+  tls?: true | TlsClientOptions
 }
 
 /** How a connection behaves once it is there; for clients and for servers. */
@@ -132,6 +142,13 @@ export function checkFunction(action: string, name: string, value: unknown): voi
 
 export function checkBoolean(action: string, name: string, value: unknown): void {
   if (typeof value !== 'boolean') throw new TypeError(`${action} as '${name}' must be true or false: received ${inspect(value)}`)
+}
+
+/** Checks that a value is one of a few words. */
+export function checkChoice(action: string, name: string, value: unknown, choices: readonly string[]): void {
+  if (choices.includes(value as string)) return
+  const words = choices.map((choice) => `'${choice}'`).join(' or ')
+  throw new TypeError(`${action} as '${name}' must be ${words}: received ${inspect(value)}`)
 }
 
 export function checkString(action: string, name: string, value: unknown): void {

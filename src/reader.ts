@@ -7,6 +7,13 @@ export type Bytes = Uint8Array<ArrayBuffer>
 export interface ReadOptions {
   /** Makes the read reject with `signal.reason`, without taking a byte. */
   signal?: AbortSignal
+  /**
+   * Milliseconds for the whole read, above 0, after which it rejects with `ReadTimeoutError`, without taking a byte; `Infinity` for no limit. Costs
+   * less than a signal. For an iterator: for each turn of the loop.
+   *
+   * @default Infinity
+   */
+  timeout?: number
 }
 
 /** The options of reads that look for something, or for the end. */
@@ -19,13 +26,32 @@ export interface LimitedReadOptions extends ReadOptions {
   maxLength?: number
 }
 
+/** The options of reads of lines. */
+export interface LineOptions extends LimitedReadOptions {
+  /**
+   * What ends a line: `'any'` is `\n` or `\r\n`, `'crlf'` only `\r\n`, so that a lone `\n` or `\r` is a character of the line. Where lines are commands, as in
+   * SMTP, and another program on the way takes only `\r\n` for an end, `'any'` would let a sender smuggle commands past it.
+   *
+   * @default 'any'
+   */
+  ending?: 'any' | 'crlf'
+  /**
+   * How the bytes of a line are read as text; `'latin1'` gives a character for each byte.
+   *
+   * @default 'utf8'
+   */
+  encoding?: 'utf8' | 'latin1'
+}
+
 /**
  * The bytes that the peer sends. Async: `Reader.t`.
  *
  * - One position: iterating and every read method share it, so they can be mixed; nothing is lost or delivered twice.
  * - Leaving a loop early leaves the reader open, and the next read goes on where the loop stopped.
- * - Chunks are never empty and are the caller's to keep. They have 128 KiB at most.
+ * - Chunks are never empty and are the caller's to keep: a chunk shares its ArrayBuffer with nothing else. They have 128 KiB at most.
  * - While nobody reads, at most `readerBufferSize` bytes plus one chunk are held; then the peer feels it.
+ * - Whatever the peer sends and however it is read, no turn of the event loop goes on for long: after 512 reads that need not wait the next one
+ *   is in the next turn.
  * - After the peer's FIN all buffered bytes are still delivered, then the end, again and again. The writer is not affected.
  * - If the connection breaks, the bytes that arrived are delivered first, then reads reject with `ConnectionResetError`.
  *   Differs from Async, where a reset reads as a normal end: here truncation is never silent.
@@ -48,6 +74,13 @@ export interface Reader extends AsyncIterable<Bytes> {
    * @throws {BusyError} If another read is pending.
    */
   read(options?: ReadOptions): Promise<Bytes | null>
+  /**
+   * Iterates over the chunks, as iterating over the reader itself does, with options for each turn. Leaving the loop leaves the reader open.
+   *
+   * @throws {TypeError | RangeError} If an option is wrong, at once.
+   * @throws {ReadTimeoutError} If a turn waits for longer than `timeout`, in the loop.
+   */
+  chunks(options?: ReadOptions): AsyncIterableIterator<Bytes>
   /**
    * Reads exactly `length` bytes; null only at a clean end, before the first byte. In the middle of a message that is a truncation
    * too, which only the caller can tell.
@@ -73,14 +106,14 @@ export interface Reader extends AsyncIterable<Bytes> {
    *
    * @throws {DelimiterNotFoundError} If `maxLength` bytes pass without a line feed; they stay readable.
    */
-  readLine(options?: LimitedReadOptions): Promise<string | null>
+  readLine(options?: LineOptions): Promise<string | null>
   /**
    * Iterates over the lines, as `readLine` gives them. Leaving the loop leaves the reader open.
    *
    * @throws {TypeError | RangeError} If an option is wrong, at once.
    * @throws {DelimiterNotFoundError} If `maxLength` bytes pass without a line feed, in the loop; they stay readable.
    */
-  lines(options?: LimitedReadOptions): AsyncIterableIterator<string>
+  lines(options?: LineOptions): AsyncIterableIterator<string>
   /**
    * Iterates over the lines, as many at a time as are there: at least one. For streams of many short lines, where a turn of the loop for each
    * costs more than the line. Leaving the loop leaves the reader open, behind the last batch.
@@ -88,7 +121,7 @@ export interface Reader extends AsyncIterable<Bytes> {
    * @throws {TypeError | RangeError} If an option is wrong, at once.
    * @throws {DelimiterNotFoundError} If `maxLength` bytes pass without a line feed, in the loop; they stay readable.
    */
-  lineBatches(options?: LimitedReadOptions): AsyncIterableIterator<string[]>
+  lineBatches(options?: LineOptions): AsyncIterableIterator<string[]>
   /**
    * Reads everything up to the end.
    *

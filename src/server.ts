@@ -24,6 +24,8 @@ import {
   IdleTimeoutError,
   LimitExceededError,
   ServerClosedError,
+  TlsError,
+  TruncatedError,
   UnexpectedEndError
 } from './errors.ts'
 import {
@@ -41,9 +43,13 @@ import {
   type ServerOptions
 } from './options.ts'
 import { type Accepted, discard, ListeningSocket } from './server/listening-socket.ts'
-import { ByteConnection, type ConnectionInit, socketAddresses } from './stream/byte-connection.ts'
-import { createAcceptedSocket, setKeepAlive } from './stream/net-transport.ts'
+import type { ByteConnection } from './stream/byte-connection.ts'
+import { openConnection } from './stream/connection-facade.ts'
+import type { ConnectionInit } from './stream/connection-init.ts'
+import { createAcceptedSocket, setKeepAlive, socketAddresses } from './stream/net-socket.ts'
+import { NetTransport } from './stream/net-transport.ts'
 import { descriptorLimit, isDescriptorFree } from './system/descriptor.ts'
+import { upgradeTo } from './tls/start-tls.ts'
 import type { WhereToListen } from './where-to-listen.ts'
 
 /** The listening socket of a server, to be used with care. Async: `listening_socket`. */
@@ -93,7 +99,9 @@ const PEER_ERRORS = [
   IdleTimeoutError,
   UnexpectedEndError,
   DelimiterNotFoundError,
-  LimitExceededError
+  LimitExceededError,
+  TlsError,
+  TruncatedError
 ]
 
 /**
@@ -172,6 +180,7 @@ interface ServerInit<A extends SocketAddress, L> {
 }
 
 // Keys of what is this file's alone on a class that is public.
+const UPGRADE = upgradeTo(undefined)
 const CONSTRUCT = Symbol('construct')
 const ACCEPTED = Symbol('accepted')
 const FAILED = Symbol('failed')
@@ -511,7 +520,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     this.#adjustAfterAccept()
     if (this.#slots >= this.#maxConnections) this.#atLimit()
     if (this.#handler !== undefined) this.#serve(connection, this.#handler)
-    else waiter?.resolve(connection)
+    else waiter?.resolve(connection.facade)
   }
 
   #adjustAfterAccept(): void {
@@ -563,7 +572,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
       socket.setNoDelay(true)
       setKeepAlive(socket, keepAlive)
     }
-    return new ByteConnection<A>(socket, this.#settings, new Slot(remoteAddress as A, localAddress as A, this.#onClosed))
+    return openConnection<A>(new NetTransport(socket), this.#settings, new Slot(remoteAddress as A, localAddress as A, this.#onClosed))
   }
 
   #checkSoon(): void {
@@ -649,7 +658,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     this.#handlers++
     let result: Promise<unknown>
     try {
-      result = Promise.resolve(handler(connection as never))
+      result = Promise.resolve(handler(connection.facade as never))
     } catch (error) {
       this.#handlerFailed(connection, error)
       return
@@ -784,6 +793,7 @@ const CLOSED = -1
 
 /** What an accepted connection starts with, and what its server keeps of it. */
 class Slot<A extends SocketAddress> implements ConnectionInit<A> {
+  readonly upgrade = UPGRADE
   readonly remoteAddress: A
   readonly localAddress: A
   readonly isAccepted = true

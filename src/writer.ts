@@ -2,8 +2,11 @@
 
 import type { Uint8ArrayList } from 'uint8arraylist'
 
-/** What a writer and its sink take. */
+/** Bytes that a writer and its sink take; both take strings too, which mean their UTF-8. */
 export type Chunk = Uint8Array | Uint8ArrayList
+
+/** What a sink reads from. */
+export type Source = AsyncIterable<Chunk | string> | Iterable<Chunk | string>
 
 /**
  * The bytes that the peer is sent. Callable: `writer(source)` is the sink of it-pipe. Async: `Writer.t`.
@@ -22,12 +25,12 @@ export type Chunk = Uint8Array | Uint8ArrayList
 export interface Writer {
   /**
    * Writes all chunks of `source`, flushes, then half-closes. Resolves when FIN is sent. At most 512 KiB wait in the
-   * process at a time, plus one chunk.
+   * process at a time, plus one chunk. A source that is refused since the writer is closed is let go.
    *
    * @throws {BusyError} If another sink is at work.
    * @throws {ConnectionClosedError} If the writer is closed.
    */
-  (source: AsyncIterable<Chunk> | Iterable<Chunk>): Promise<void>
+  (source: Source): Promise<void>
   /** Bytes handed to the operating system. */
   readonly bytesWritten: number
   /** Bytes accepted by `write()` and not yet handed to the operating system. */
@@ -53,7 +56,7 @@ export interface Writer {
    * @throws {ConnectionClosedError} If the writer is closed.
    * @throws {ConnectionResetError} If the connection broke.
    */
-  writeAll(source: AsyncIterable<Chunk> | Iterable<Chunk>): Promise<void>
+  writeAll(source: Source): Promise<void>
   /**
    * Resolves when all bytes written so far are with the operating system.
    *

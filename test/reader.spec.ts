@@ -13,8 +13,8 @@ import {
   type ReadOptions,
   UnexpectedEndError
 } from '../src/index.ts'
-import { ByteReader } from '../src/stream/byte-reader.ts'
 import { expectRefusal } from './helpers/bad-input.ts'
+import { FedReader } from './helpers/fed.ts'
 import { type Random, randomFrom, randomPieces, randomText } from './helpers/random.ts'
 import { readToEnd } from './helpers/raw.ts'
 import { MIXED_WAYS, Reading, readBy, sha256 } from './helpers/reading.ts'
@@ -1100,8 +1100,8 @@ describe('Reader', () => {
 
   // What no peer can be made to do reliably: single bytes by the ten thousand, and two events in one turn.
   describe('fed by hand', () => {
-    const fed = (bufferSize = MIB): ByteReader => new ByteReader(bufferSize, { resume: () => {} })
-    const feed = (reader: ByteReader, data: string): boolean => reader.received(bytes(data), data.length, true)
+    const fed = (bufferSize = MIB): FedReader => new FedReader(bufferSize)
+    const feed = (reader: FedReader, data: string): boolean => reader.received(bytes(data))
 
     it('law 1: a line of 64 MiB that arrives in 65 536 chunks is searched once', async () => {
       const reader = fed()
@@ -1109,7 +1109,7 @@ describe('Reader', () => {
       const line = reader.readLine({ maxLength: Number.POSITIVE_INFINITY })
       const breathe = pace()
       for (let count = 0; count < 64 * KIB; count++) {
-        reader.received(chunk, KIB, true)
+        reader.received(chunk)
         await breathe(count)
       }
       feed(reader, '\n')
@@ -1122,7 +1122,7 @@ describe('Reader', () => {
       const record = reader.readUntil('\r\n.\r\n', { maxLength: Number.POSITIVE_INFINITY })
       const breathe = pace()
       for (let count = 0; count < 64 * KIB; count++) {
-        reader.received(chunk, KIB, true)
+        reader.received(chunk)
         await breathe(count)
       }
       for (const byte of '\r\n.\r\n') feed(reader, byte)

@@ -23,8 +23,8 @@ import { turns, until } from './helpers/until.ts'
 const KIB = 1024
 const MIB = 1024 * KIB
 const NOT_DATA: readonly unknown[] = [42, null, undefined, [1], {}, new ArrayBuffer(1), new DataView(new ArrayBuffer(1)), Symbol('s'), true]
-const NOT_CHUNKS: readonly unknown[] = ['text', 42, null, undefined, [1], new ArrayBuffer(1)]
-const NOT_ITERABLE: readonly unknown[] = [42, null, undefined, {}, () => {}, { [Symbol.asyncIterator]: 42 }]
+const NOT_CHUNKS: readonly unknown[] = [42, null, undefined, [1], new ArrayBuffer(1)]
+const NOT_ITERABLE: readonly unknown[] = ['text', ascii('bytes'), 42, null, undefined, {}, () => {}, { [Symbol.asyncIterator]: 42 }]
 
 /** Every way in which a source can fail before it has given anything. */
 const THROWING: Record<string, (error: unknown) => AsyncIterable<Chunk> | Iterable<Chunk>> = {
@@ -364,13 +364,13 @@ describe('Writer', () => {
           await writer.flushed()
         })
 
-        it('a sink or writeAll() after close() rejects and takes nothing from its source', async () => {
+        it('a sink or writeAll() after close() rejects, takes nothing from its source and lets it go', async () => {
           const { connection, peer } = await open()
           await connection.writer.close()
           const source = recorded(transcript())
           expect(await rejection(connection.writer(source))).to.be.instanceOf(ConnectionClosedError)
           expect(await rejection(connection.writer.writeAll(source))).to.be.instanceOf(ConnectionClosedError)
-          expect(source.lines).to.deep.equal([])
+          expect(source.lines).to.deep.equal(['return', 'return'])
           expect((await readToEnd(peer)).byteLength).to.equal(0)
         })
 
@@ -636,7 +636,7 @@ describe('Writer', () => {
           })
         }
 
-        for (const source of ['text', ascii('bytes'), ['text'], [42]]) {
+        for (const source of [[42], [['text']]]) {
           it(`aborts the connection and rejects with a TypeError if the source is ${inspect(source)}`, async () => {
             const { connection, peer } = await open()
             const arrived = peerSees(peer)

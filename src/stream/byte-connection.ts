@@ -1,92 +1,74 @@
-// The duplex of a reader and a writer, and the close protocol.
+// The close protocol: how a reader, a writer and what carries them end together.
 
 import type { Socket } from 'node:net'
-import { formatAddress, type InetAddress, inetAddress, type SocketAddress } from '../address.ts'
+import { formatAddress, type SocketAddress } from '../address.ts'
 import { Deferred } from '../async/deferred.ts'
 import { StallLimit } from '../async/stall-timer.ts'
 import { startTimer } from '../async/timer.ts'
 import type { CloseOptions, Connection } from '../connection.ts'
-import { type ConnectionCloseMessage, type ConnectionOpenMessage, connectionClose, connectionOpen } from '../diagnostics.ts'
-import { ConnectionClosedError, ConnectionResetError, describeSystemError, IdleTimeoutError, isFrom, withOrigin } from '../errors.ts'
-import { type ConnectionSettings, checkDelay, checkOptions, DEFAULT_FORCE_AFTER } from '../options.ts'
-import type { Reader } from '../reader.ts'
+import { ConnectionClosedError, IdleTimeoutError, isFrom, withOrigin } from '../errors.ts'
+import { type ConnectionSettings, DEFAULT_FORCE_AFTER, DEFAULT_LINGER } from '../options.ts'
 import type { Writer } from '../writer.ts'
+import { brokenBy, truncated } from './broken.ts'
 import { ByteReader } from './byte-reader.ts'
-import { ByteWriter, createWriter, type WriterOwner } from './byte-writer.ts'
-import { ByteSocket, type SocketEvents } from './net-transport.ts'
-
-/** How long `close()` waits for the peer's FIN: a descriptor closed with unread input sends a RST, which discards the reply in flight. */
-const LINGER = 2_000
-
-/** What made the connection, and so who is told of its end. */
-export interface ConnectionInit<A extends SocketAddress> {
-  readonly remoteAddress: A
-  readonly localAddress: A
-  /** Whether a server accepted it: disposing then does not throw for what the client did. */
-  readonly isAccepted: boolean
-  /** Called when the descriptor is closed. */
-  readonly onClosed?: (connection: ByteConnection<SocketAddress>) => void
-}
+import { ByteWriter, createWriter } from './byte-writer.ts'
+import type { ConnectionInit } from './connection-init.ts'
+import { publishClose, publishOpen } from './connection-news.ts'
+import { Incoming } from './incoming.ts'
+import { Outgoing, type OutgoingOwner } from './outgoing.ts'
+import type { ReadBuffer } from './read-buffer.ts'
+import type { EndKind, Transport, TransportEvents } from './transport.ts'
 
 // open → closing → closed: by close(). open | closing → ended → closed: the peer, the network, a limit or abort() ended it, and
-// the descriptor is on its way to be closed. open → closed: both sides had finished.
-type State = 'open' | 'closing' | 'ended' | 'closed'
+// the carrier is on its way to be released. open → closed: both sides had finished. open → detached → closed: somebody else has the socket.
+type State = 'open' | 'closing' | 'ended' | 'detached' | 'closed'
 
-/** The implementation of {@link Connection}. */
-export class ByteConnection<A extends SocketAddress> implements Connection<A>, SocketEvents, WriterOwner {
+/** The machine under a {@link Connection}. */
+export class ByteConnection<A extends SocketAddress> implements TransportEvents, OutgoingOwner {
+  readonly incoming: Incoming
+  readonly outgoing: Outgoing
   readonly reader: ByteReader
   readonly writer: Writer
-  readonly #writer: ByteWriter
-  readonly #socket: ByteSocket
-  readonly #init: ConnectionInit<A>
+  /** What users hold; set by whoever makes both. */
+  facade!: Connection<A>
+  readonly init: ConnectionInit<A, ByteConnection<A>>
+  #transport: Transport
   #state: State = 'open'
   // What ended the connection, if it was not an orderly close.
-  #reason: unknown
+  #reason: { readonly reason: unknown } | undefined
   #controller: AbortController | undefined
   #closed: Deferred | undefined
   #closing: Promise<void> | undefined
   #stopTimer: (() => void) | undefined
-  #isLingering = false
+  #linger = DEFAULT_LINGER
+  // For how long it waits for the peer's FIN, once it does.
+  #lingersFor: number | undefined
   #forceAt = Number.POSITIVE_INFINITY
   #idle: StallLimit | undefined
-  #reset: ConnectionResetError | undefined
+  #broken: Error | undefined
   #openedAt: number | undefined
 
-  constructor(socket: Socket, settings: ConnectionSettings, init: ConnectionInit<A>) {
-    this.#init = init
-    this.#socket = new ByteSocket(socket, this)
-    this.reader = new ByteReader(settings.readerBufferSize, this.#socket)
-    this.#writer = new ByteWriter(this.#socket, this, settings.bufferAgeLimit)
-    this.writer = createWriter(this.#writer)
+  constructor(transport: Transport, settings: ConnectionSettings, init: ConnectionInit<A, ByteConnection<A>>) {
+    this.init = init
+    this.#transport = transport
+    this.incoming = new Incoming(transport, settings.readerBufferSize, this)
+    this.outgoing = new Outgoing(transport, this, settings.bufferAgeLimit)
+    this.reader = new ByteReader(this.incoming)
+    this.writer = createWriter(new ByteWriter(this.outgoing, this))
     if (settings.idleTimeout !== Number.POSITIVE_INFINITY) this.#limitIdleness(settings.idleTimeout)
-    if (connectionClose.hasSubscribers) this.#openedAt = performance.now()
-    if (connectionOpen.hasSubscribers) connectionOpen.publish(this.#describe())
-    this.#socket.resume()
+    this.#openedAt = publishOpen(this)
+    transport.open(this)
   }
 
-  /** What made it, for whoever that was. */
-  get init(): ConnectionInit<A> {
-    return this.#init
+  get transport(): Transport {
+    return this.#transport
   }
 
+  get state(): State {
+    return this.#state
+  }
   get socket(): Socket {
-    return this.#socket.socket
-  }
-
-  get remoteAddress(): A {
-    return this.#init.remoteAddress
-  }
-
-  get localAddress(): A {
-    return this.#init.localAddress
-  }
-
-  get source(): Reader {
-    return this.reader
-  }
-
-  get sink(): Writer {
-    return this.writer
+    return this.#transport.socket as Socket
   }
 
   get signal(): AbortSignal {
@@ -107,17 +89,16 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
 
   /** Whether `error` is of this connection, and not of another that its handler uses. */
   isOrigin(error: Error): boolean {
-    return isFrom(error, this.#socket)
+    return isFrom(error, this)
+  }
+
+  /** Whether what went wrong was told by a read, a write or a sink already, or is none of the owner's business. */
+  get isQuiet(): boolean {
+    return this.init.isAccepted || this.incoming.wasReported || this.outgoing.wasReported
   }
 
   close(options: CloseOptions = {}): Promise<void> {
-    try {
-      checkOptions('Cannot close', options)
-      if (options.forceAfter !== undefined) checkDelay('Cannot close', 'forceAfter', options.forceAfter)
-    } catch (error) {
-      return Promise.reject(error)
-    }
-    this.startClosing(options.forceAfter ?? DEFAULT_FORCE_AFTER)
+    this.startClosing(options.forceAfter ?? DEFAULT_FORCE_AFTER, options.linger)
     if (this.#closing === undefined) {
       this.#closing = this.#close()
       // Whoever closes and does not wait is not told what was lost.
@@ -127,136 +108,158 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
   }
 
   abort(reason?: unknown): void {
-    if (this.#state === 'ended' || this.#state === 'closed') return
+    if (this.#isOver) return
     const error = this.#closedError('The connection was aborted', reason)
-    this.#end(reason ?? error)
-    this.reader.close(() => error)
-    this.#writer.fail(error)
-    this.#writer.forget(error)
-    this.#socket.reset()
+    this.#end(reason === undefined ? error : reason)
+    this.incoming.close(() => error)
+    this.outgoing.fail(error)
+    this.outgoing.forget(error)
+    this.#transport.reset()
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    const isQuiet = this.#init.isAccepted || this.reader.hasTold || this.#writer.hasTold
-    try {
-      await this.close()
-    } catch (error) {
-      if (!isQuiet) throw error
+  /** Starts what `close()` waits for. */
+  startClosing(forceAfter: number, linger?: number): void {
+    if (this.#state === 'detached') return
+    if (linger !== undefined) this.#linger = Math.min(this.#linger, linger)
+    if (this.#state === 'open') this.#state = 'closing'
+    this.incoming.close(this.#useAfterClose)
+    this.outgoing.finish()
+    if (this.outgoing.isFailed) {
+      this.outgoing.forget(this.#useAfterClose())
+      // A write has failed before: there is nothing left to wait for, and no peer may take what it got for the whole.
+      this.#transport.reset()
+    } else if (this.#state === 'closing' && this.outgoing.isFinished && !this.#transport.isDestroyed) {
+      this.#waitForPeer()
     }
+    this.#forceAfter(forceAfter)
   }
 
-  // What the socket tells ---------------------------------------------------------------------------------------------
-
-  received(bytes: Uint8Array, length: number, lent: boolean): boolean {
-    return this.reader.received(bytes, length, lent)
+  /** Puts another carrier in the place of the one that gave up its socket. Nothing may be in flight. */
+  switchTo(transport: Transport): void {
+    this.#transport = transport
+    this.incoming.transport = transport
+    this.outgoing.transport = transport
+    transport.open(this)
   }
 
-  get keepsChunks(): boolean {
-    return this.reader.keepsChunks
+  /** Ends this object's part of the connection, whose socket somebody else has from now on. */
+  markDetached(): void {
+    this.#state = 'detached'
+    this.#idle?.stop()
+    const error = (): Error => this.#closedError('The connection was detached')
+    this.incoming.close(error)
+    this.outgoing.fail(error())
   }
 
-  peerEnded(): void {
-    this.reader.peerEnded()
-    if (this.#writer.isFinished) this.#socket.destroy()
+  // News of the transport ---------------------------------------------------------------------------------------------
+
+  received(buffer: ReadBuffer, length: number): boolean {
+    return this.incoming.received(buffer, length)
+  }
+
+  written(error?: Error): void {
+    this.outgoing.written(error)
+  }
+
+  finished(error?: Error): void {
+    this.outgoing.finished(error)
+  }
+
+  ended(kind: EndKind): void {
+    if (kind === 'cut') this.incoming.break(withOrigin(truncated(this.init.remoteAddress), this))
+    else this.incoming.end()
+    if (this.outgoing.isFinished) this.#transport.destroy()
   }
 
   broken(cause: Error): void {
-    const error = this.#resetError(cause)
+    const error = this.#brokenBy(cause)
     this.#end(error)
-    this.reader.broken(error)
-    this.#writer.fail(error)
+    this.incoming.break(error)
+    this.outgoing.fail(error)
   }
 
   released(): void {
-    if (this.#state === 'open' && !(this.reader.isOver && this.#writer.isFinished)) {
+    const isOrderly = this.outgoing.isFinished && (this.#state === 'closing' || this.incoming.isOver)
+    if ((this.#state === 'open' || this.#state === 'closing') && !isOrderly) {
       // Somebody destroyed the socket itself.
       const error = this.#closedError('The socket was destroyed')
       this.#end(error)
-      this.reader.close(() => error)
-      this.#writer.fail(error)
+      this.incoming.close(() => error)
+      this.outgoing.fail(error)
     }
     this.#state = 'closed'
     this.#stopTimer?.()
     this.#idle?.stop()
-    this.reader.released()
+    this.incoming.release()
     this.#controller?.abort(this.#closeReason)
     this.#closed?.resolve()
-    if (connectionClose.hasSubscribers) this.#publishClose()
-    this.#init.onClosed?.(this)
+    publishClose(this, this.#openedAt, this.#closeReason)
+    this.init.onClosed?.(this)
   }
 
-  // What the writer tells ---------------------------------------------------------------------------------------------
+  // What the sending side tells ---------------------------------------------------------------------------------------
 
   get canRelease(): boolean {
-    return this.reader.isOver
+    return this.incoming.isOver && !this.#transport.mustEnd
   }
 
   writerClosed(): void {
-    if (this.reader.isOver) this.#socket.destroy()
-    else if (this.#state === 'closing') this.#linger()
+    if (this.incoming.isOver) this.#transport.destroy()
+    else if (this.#state === 'closing') this.#waitForPeer()
   }
 
   writeFailed(cause: Error): Error {
-    const error = this.#resetError(this.socket.errored ?? cause)
-    // The reader goes on to what has arrived; the socket tells when that is all.
+    const error = this.#brokenBy(cause)
+    // The reader goes on to what has arrived; the transport tells when that is all.
     if (this.#state === 'closing') {
       this.#end(error)
-      this.#socket.reset()
-    } else {
-      this.#socket.writeFailed(cause)
+      this.#transport.reset()
     }
     return error
   }
 
   breakOff(error: Error): void {
-    if (this.#state === 'ended' || this.#state === 'closed') return
+    if (this.#isOver) return
     this.#end(error)
-    this.reader.broken(error)
-    this.#writer.fail(error)
-    this.#socket.reset()
+    this.incoming.break(error)
+    this.outgoing.fail(error)
+    this.#transport.reset()
   }
 
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** Starts what `close()` waits for. */
-  startClosing(forceAfter: number): void {
-    if (this.#state === 'open') this.#state = 'closing'
-    this.reader.close(this.#useAfterClose)
-    this.#writer.finish()
-    if (this.#writer.isFailed) {
-      this.#writer.forget(this.#useAfterClose())
-      // A write has failed before: there is nothing left to wait for, and no peer may take what it got for the whole.
-      this.#socket.reset()
-    } else if (this.#state === 'closing' && this.#writer.isFinished && !this.#isLingering && !this.#socket.isDestroyed) {
-      this.#linger()
-    }
-    this.#forceAfter(forceAfter)
+  get #isOver(): boolean {
+    return this.#state === 'ended' || this.#state === 'closed' || this.#state === 'detached'
   }
 
   async #close(): Promise<void> {
+    if (this.#state === 'detached') return
     if (this.#state !== 'closed') await this.closed
-    if (this.#writer.lost !== undefined) throw this.#writer.lost
+    if (this.outgoing.undelivered !== undefined) throw this.outgoing.undelivered
   }
 
   get #useAfterClose(): () => Error {
     return () => this.#closedError('The connection is closed')
   }
 
-  // Aborts after `delay`, unless all is with the operating system by then. The earliest of several calls counts.
+  // Aborts after `delay`, unless all is handed over by then. The earliest of several calls counts.
   #forceAfter(delay: number): void {
-    if (this.#state !== 'closing' || this.#writer.isFinished || delay === Number.POSITIVE_INFINITY) return
+    if (this.#state !== 'closing' || this.outgoing.isFinished || delay === Number.POSITIVE_INFINITY) return
     const at = performance.now() + delay
     if (at >= this.#forceAt) return
     this.#forceAt = at
     this.#after(delay, () => {
-      if (this.#writer.bytesPending > 0) this.breakOff(this.#closedError(`Not all was handed over within ${delay} ms of close()`))
+      if (this.outgoing.bytesPending > 0) this.breakOff(this.#closedError(`Not all was handed over within ${delay} ms of close()`))
     })
   }
 
-  // Everything is sent: give the peer time to read it and to answer with its FIN.
-  #linger(): void {
-    this.#isLingering = true
-    this.#after(LINGER, () => this.#socket.destroy())
+  // Everything is sent: give the peer time to read it and to answer with its FIN. A descriptor closed with unread input sends a RST, which
+  // discards the reply in flight. Again when a later call shortens that time.
+  #waitForPeer(): void {
+    if (this.#lingersFor === this.#linger) return
+    this.#lingersFor = this.#linger
+    if (this.#linger === 0) this.#transport.destroy()
+    else this.#after(this.#linger, () => this.#transport.destroy())
   }
 
   #after(delay: number, then: () => void): void {
@@ -264,59 +267,34 @@ export class ByteConnection<A extends SocketAddress> implements Connection<A>, S
     this.#stopTimer = startTimer(delay, then)
   }
 
-  #describe(): ConnectionOpenMessage {
-    const { remoteAddress, localAddress, isAccepted } = this.#init
-    return { socket: this.socket, remoteAddress, localAddress, isAccepted }
-  }
-
-  #publishClose(): void {
-    const message: ConnectionCloseMessage = {
-      ...this.#describe(),
-      bytesRead: this.reader.bytesRead,
-      bytesWritten: this.#writer.bytesWritten,
-      duration: this.#openedAt === undefined ? undefined : performance.now() - this.#openedAt,
-      reason: this.#closeReason
-    }
-    connectionClose.publish(message)
-  }
-
   #limitIdleness(limit: number): void {
-    const progress = (): number => this.reader.bytesRead + this.#writer.bytesWritten
+    const progress = (): number => this.incoming.bytesRead + this.outgoing.bytesWritten
     this.#idle = new StallLimit(limit, progress, () => {
-      const message = `No byte went to or came from ${formatAddress(this.remoteAddress)} for ${limit} ms`
-      this.breakOff(withOrigin(new IdleTimeoutError(message), this.#socket))
+      const message = `No byte went to or came from ${formatAddress(this.init.remoteAddress)} for ${limit} ms`
+      this.breakOff(withOrigin(new IdleTimeoutError(message), this))
     })
     this.#idle.start()
   }
 
   #end(reason: unknown): void {
     if (this.#state !== 'closed') this.#state = 'ended'
-    this.#reason ??= reason
+    this.#reason ??= { reason }
   }
 
   get #closeReason(): unknown {
-    this.#reason ??= this.#closedError('The connection is closed')
-    return this.#reason
+    this.#reason ??= { reason: this.#closedError('The connection is closed') }
+    return this.#reason.reason
   }
 
   #closedError(message: string, cause?: unknown): ConnectionClosedError {
-    return withOrigin(new ConnectionClosedError(message, cause === undefined ? undefined : { cause }), this.#socket)
+    return withOrigin(new ConnectionClosedError(message, cause === undefined ? undefined : { cause }), this)
   }
 
-  #resetError(cause: Error): ConnectionResetError {
-    // One error for all who are told: a write and a read that fail of the same reset.
-    this.#reset ??= withOrigin(
-      new ConnectionResetError(`The connection with ${formatAddress(this.remoteAddress)} broke: ${describeSystemError(cause)}`, { cause }),
-      this.#socket
-    )
-    return this.#reset
+  // One error for all who are told: a write and a read that fail of the same reset.
+  #brokenBy(cause: Error): Error {
+    this.#broken ??= withOrigin(brokenBy(this.init.remoteAddress, cause), this)
+    return this.#broken
   }
 }
 
 function ignore(): void {}
-
-/** The addresses of a connected TCP socket. */
-export function socketAddresses(socket: Socket): { remoteAddress: InetAddress; localAddress: InetAddress } {
-  const { remoteAddress = '', remotePort = 0, localAddress = '', localPort = 0 } = socket
-  return { remoteAddress: inetAddress(remoteAddress, remotePort), localAddress: inetAddress(localAddress, localPort) }
-}

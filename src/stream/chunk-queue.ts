@@ -1,8 +1,8 @@
 // A first-in-first-out queue of bytes in chunks.
 
 import { isAscii } from 'node:buffer'
-import { markAsUntransferable } from 'node:worker_threads'
-import { concat } from 'uint8arrays/concat'
+import type { Bytes } from '../reader.ts'
+import type { ReadBuffer } from './read-buffer.ts'
 
 const LINE_FEED = 0x0a
 const CARRIAGE_RETURN = 0x0d
@@ -10,15 +10,26 @@ const CARRIAGE_RETURN = 0x0d
 const MIN_SPLIT = 128
 const MAX_SPLIT = 65_536
 
-/** Bytes in chunks, in order, with searching and taking across chunk boundaries. Nothing is copied unless it has to be joined. */
+/** Behind so many chunks, those below this size are put side by side into blocks: an ArrayBuffer for each would cost more than its bytes. */
+const SMALL = 1024
+const MAX_APART = 32
+/** The first block of a queue, and the largest: each has twice the size of the one before. */
+const FIRST_BLOCK = 256
+const LARGEST_BLOCK = 16_384
+
+/**
+ * Bytes in chunks, in order, with searching and taking across chunk boundaries. What is taken shares its memory with nothing else: it is a
+ * chunk that was pushed, or the rest of one, or a copy.
+ */
 export class ChunkQueue {
-  #chunks: Uint8Array<ArrayBuffer>[] = []
+  #chunks: Bytes[] = []
+  // The memory of the last chunk, while small ones may still be added to it.
+  #block: Bytes | undefined
+  #blockSize = FIRST_BLOCK
   // Chunks before this index are taken. Shifting an array of thousands for each would be quadratic.
   #head = 0
   // Bytes taken of the first chunk.
   #offset = 0
-  // Whether a part of the first chunk was given away, which shares its memory with what is left.
-  #isShared = false
   #byteLength = 0
   // The next lines of the first chunk, from `#line` on; empty if none has been split.
   #lines: string[] = []
@@ -32,43 +43,68 @@ export class ChunkQueue {
     return this.#byteLength
   }
 
-  push(chunk: Uint8Array<ArrayBuffer>): void {
+  /** Adds a chunk, which is the queue's from then on. */
+  push(chunk: Bytes): void {
+    this.#block = undefined
     this.#chunks.push(chunk)
     this.#byteLength += chunk.byteLength
   }
 
+  /** Adds the bytes from `from` to `length` of what was just read. */
+  add(buffer: ReadBuffer, length: number, from = 0): void {
+    const added = length - from
+    if (added >= SMALL || this.#chunks.length - this.#head < MAX_APART) {
+      this.push(buffer.keep(length, from))
+      return
+    }
+    const last = this.#block === undefined ? undefined : this.#chunks.at(-1)
+    const used = last?.byteLength ?? 0
+    if (this.#block === undefined || used + added > this.#block.byteLength) {
+      this.#block = new Uint8Array(Math.max(this.#blockSize, added))
+      this.#blockSize = Math.min(2 * this.#blockSize, LARGEST_BLOCK)
+      this.#block.set(buffer.bytes.subarray(from, length))
+      this.#chunks.push(this.#block.subarray(0, added))
+    } else {
+      this.#block.set(buffer.bytes.subarray(from, length), used)
+      this.#chunks[this.#chunks.length - 1] = this.#block.subarray(0, used + added)
+    }
+    this.#byteLength += added
+  }
+
   /** What is left of the first chunk; undefined if there is none. */
-  shift(): Uint8Array<ArrayBuffer> | undefined {
+  shift(): Bytes | undefined {
     const chunk = this.#chunks[this.#head]
     if (chunk === undefined) return undefined
-    const rest = this.#offset === 0 ? chunk : chunk.subarray(this.#offset)
+    const rest = this.#giveAway(chunk, this.#offset)
     this.#drop()
     this.#byteLength -= rest.byteLength
     return rest
   }
 
   /** The next `length` bytes, of which there must be as many, in one piece. */
-  take(length: number): Uint8Array<ArrayBuffer> {
+  take(length: number): Bytes {
     const first = this.#chunks[this.#head]
-    if (first !== undefined && first.byteLength - this.#offset >= length) {
-      const whole = first.byteLength === length ? first : first.subarray(this.#offset, this.#offset + length)
-      if (whole !== first && !this.#isShared) {
-        this.#isShared = true
-        // Who transfers one part to a worker would empty the others.
-        markAsUntransferable(first.buffer)
+    if (first !== undefined) {
+      const available = first.byteLength - this.#offset
+      if (available === length) return this.shift() as Bytes
+      if (available > length) {
+        const part = first.slice(this.#offset, this.#offset + length)
+        this.skip(length)
+        return part
       }
-      this.skip(length)
-      return whole
     }
-    const parts: Uint8Array[] = []
-    for (let left = length; left > 0; ) {
-      const chunk = this.#chunks[this.#head] as Uint8Array
-      const part = chunk.subarray(this.#offset, this.#offset + left)
-      parts.push(part)
-      this.skip(part.byteLength)
-      left -= part.byteLength
-    }
-    return concat(parts, length)
+    // Not of uint8arrays, which joins small ones in memory that Node.js shares among all its Buffers.
+    const joined = new Uint8Array(length)
+    this.copyTo(joined)
+    this.skip(length)
+    return joined
+  }
+
+  // What is left of a chunk: its memory, of which all else was taken, as a copy; or a copy, if it would keep more than as much again.
+  #giveAway(chunk: Bytes, offset: number): Bytes {
+    const rest = chunk.byteLength - offset
+    if (2 * rest < chunk.buffer.byteLength) return chunk.slice(offset)
+    return offset === 0 ? chunk : chunk.subarray(offset)
   }
 
   /**
@@ -190,8 +226,8 @@ export class ChunkQueue {
   clear(): void {
     this.#chunks = []
     this.#head = 0
+    this.#block = undefined
     this.#offset = 0
-    this.#isShared = false
     this.#byteLength = 0
     this.#forgetLines()
   }
@@ -223,13 +259,14 @@ export class ChunkQueue {
 
   #drop(): void {
     this.#offset = 0
-    this.#isShared = false
     this.#forgetLines()
     // The slot is emptied at once, so that a taken chunk is not kept alive by the queue.
     this.#chunks[this.#head++] = undefined as never
     if (this.#head === this.#chunks.length) {
       this.#chunks.length = 0
       this.#head = 0
+      // Its memory may be the caller's now.
+      this.#block = undefined
     } else if (this.#head >= 1024 && this.#head * 2 >= this.#chunks.length) {
       this.#chunks.splice(0, this.#head)
       this.#head = 0

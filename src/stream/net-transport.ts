@@ -1,150 +1,44 @@
-// The seam to a node:net socket: pull reads, writes with completion, FIN, RST, closed. The only place with socket events.
+// A node:net socket as a transport: the only place with socket events.
 //
 // A connection's bytes never pass through the socket's stream buffers. They would cost time, an error would discard
 // what is in them, and a failed write would destroy the socket with unread bytes in the kernel. So this file uses the
 // socket as its implementer does, by the members that every Duplex has: bytes come in through push(), which is replaced on
 // the instance, and leave through _write(), _writev() and _final().
 
-import { type OnReadOpts, Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { currentTurn } from '../async/turn.ts'
-import { keepAliveSeconds } from '../options.ts'
-
-/** What the owner of a {@link ByteSocket} is told. Every call comes from the event loop, none from inside a method called. */
-export interface SocketEvents {
-  /**
-   * `length` bytes arrived at the start of `bytes`. If `lent`, they are overwritten after the call and must be copied.
-   * Returns whether to go on reading; if not, `resume()` does.
-   */
-  received(bytes: Uint8Array, length: number, lent: boolean): boolean
-  /** Whether bytes that arrive now are kept as they are, so that lent ones would be copied. */
-  readonly keepsChunks: boolean
-  /** The peer's FIN arrived: all bytes have been received. */
-  peerEnded(): void
-  /** The connection broke: no byte will be received any more, and the descriptor is closed or about to be. */
-  broken(cause: Error): void
-  /** The descriptor is closed. The last call. */
-  released(): void
-}
-
-/** Called when what was written is with the operating system, or could not be handed over. May be called before the write returns. */
-export type WriteCallback = (error?: Error | null) => void
-
-/** How what is written becomes bytes: as Node.js streams name it for their implementers. */
-export type WriteEncoding = 'buffer' | 'utf8' | 'latin1'
-
-/** One buffer or string of a gathered write; the form in which Node.js streams pass them on. */
-export interface WriteEntry {
-  readonly chunk: Uint8Array | string
-  readonly encoding: WriteEncoding
-}
-
-// What this file uses of a libuv handle (net.Socket#_handle). Undocumented, the same in Node.js 20 to 26; every use is
-// conditional, since Bun and Deno have other handles or none.
-interface Handle {
-  readonly writeQueueSize?: number
-  readStart?(): number
-}
-
-// The members of a Duplex that its implementer has, and the internal parts of a net.Socket, as used here.
-interface SocketInternals {
-  _handle?: Handle | null
-  _readableState?: { autoDestroy?: boolean }
-  _writableState?: { autoDestroy?: boolean }
-  push(chunk: Uint8Array | null): boolean
-  _read(size: number): void
-  _write(chunk: Uint8Array | string, encoding: WriteEncoding, callback: WriteCallback): void
-  _writev(chunks: WriteEntry[] & { allBuffers?: boolean }, callback: WriteCallback): void
-  _final(callback: WriteCallback): void
-  [OWNER]?: ByteSocket
-}
-
-const OWNER = Symbol('it-tcp.owner')
-
-const isPlainNode = process.versions.bun === undefined && process.versions.deno === undefined
-
-// All connections read into one buffer, one after the other: Node.js would otherwise allocate 64 KiB for every read. What is kept of it has to be
-// copied, which is dear in bulk: a connection that fills it reads into a larger buffer of its own next, hands that over and takes another, until
-// one is not filled. The static buffer of `onread`, and the function that gives the next one, are documented for net.connect(); that the
-// constructor takes them for an accepted handle too is not, and is so since 12. Without it, and with IT_TCP_READ=push, Node.js allocates and
-// push() gets its buffers.
-const readBuffer = new Uint8Array(65_536)
-const OWN_BUFFER_SIZE = 131_072
-// A bound for connections that fall silent just after a full buffer: they keep the next one. Others copy meanwhile.
-const MAX_OWN_BUFFERS = 64
-let ownBuffers = 0
-let spare: Uint8Array | undefined
-// What the socket that is being read reads into next; undefined for the buffer that it has. A socket that is new begins with the shared one.
-let nextBuffer: Uint8Array | undefined = readBuffer
-const onread: OnReadOpts | undefined =
-  isPlainNode && process.env.IT_TCP_READ !== 'push'
-    ? {
-        callback(this: unknown, length: number): boolean {
-          nextBuffer = undefined
-          return (this as SocketInternals)[OWNER]?.arrived(length) ?? false
-        },
-        // Called right after the callback.
-        buffer(): Uint8Array {
-          const next = nextBuffer
-          nextBuffer = readBuffer
-          return next as Uint8Array
-        }
-      }
-    : undefined
+import { isPlainNode, OWNER, readNextInto, type SocketInternals, type WriteCallback } from './net-socket.ts'
+import { handedOver, leaveOwn, lent, own, type ReadBuffer, takeOwn } from './read-buffer.ts'
+import type { Transport, TransportEvents, WriteEntry } from './transport.ts'
 
 // libuv before 1.52 reports data and a RST that arrive before one poll as data and an end (libuv/libuv#4997). An end in the turn
 // of the last data may be such a one: reading once more tells the truth.
 const [uvMajor = 0, uvMinor = 0] = (process.versions.uv ?? '').split('.').map(Number)
 const mayMistakeReset = isPlainNode && uvMajor === 1 && uvMinor < 52
 
-// What the constructor of net.Socket sets in its copy of the options, whatever they were. Where they are there already the copy keeps its
-// shape; on Node.js 20 to give each copy a new one is most of what a net.Socket costs: 4 of 5 µs.
-const SET_BY_NODE = { emitClose: false, autoDestroy: true, decodeStrings: false }
+/** Bytes handed over in one system call at most: enough to keep the kernel busy, and a bound. */
+const GATHER_SIZE = 524_288
 
-/** A socket that is not connected yet, for a {@link ByteSocket} to take over once it is. */
-export function createDialSocket(): Socket {
-  // Paused, since Node.js would start to read when it is connected, before anyone has taken it over.
-  return new Socket({ allowHalfOpen: true, ...(onread !== undefined && { onread }), ...SET_BY_NODE }).pause()
-}
-
-/** A socket over an accepted libuv handle that has TCP_NODELAY on, and keep-alive if `keepAlive` is not false. */
-export function createAcceptedSocket(handle: object, keepAlive: number | false): Socket {
-  // `handle`, `manualStart` are not documented; in use since Node.js 0.10. `noDelay` and `keepAlive` only note what holds for
-  // the handle: without them setNoDelay(false) would do nothing.
-  const seconds = keepAliveSeconds(keepAlive)
-  const options = {
-    handle,
-    manualStart: true,
-    allowHalfOpen: true,
-    noDelay: true,
-    keepAlive: seconds !== undefined,
-    keepAliveInitialDelay: (seconds ?? 0) * 1000,
-    onread,
-    ...SET_BY_NODE
-  }
-  return new Socket(options as object)
-}
-
-/** Sets TCP keep-alive as the option says. */
-export function setKeepAlive(socket: Socket, keepAlive: number | false): void {
-  const seconds = keepAliveSeconds(keepAlive)
-  if (seconds !== undefined) socket.setKeepAlive(true, seconds * 1000)
-}
-
-/** A connected socket as bytes in, bytes out, FIN, RST and closed. */
-export class ByteSocket {
+/** A connected socket. */
+export class NetTransport implements Transport {
   readonly socket: Socket
-  readonly #events: SocketEvents
+  readonly gatherSize = GATHER_SIZE
+  readonly mustEnd = false
+  readonly taken = undefined
+  #events: TransportEvents | undefined
   #endsSeen = 0
   #lastReceived = 0
   #isDestroyed = false
-  #isShuttingDown = false
+  #isEnding = false
   #wantsReset = false
+  // Whether the write that is being handed over is so already.
+  #isWriting = false
+  #isHandedOver = false
   #writeError: Error | undefined
-  #ownBuffer: Uint8Array | undefined
+  #own: Uint8Array<ArrayBuffer> | undefined
 
-  constructor(socket: Socket, events: SocketEvents) {
+  constructor(socket: Socket) {
     this.socket = socket
-    this.#events = events
     const internals = socket as unknown as SocketInternals
     internals[OWNER] = this
     internals.push = push
@@ -155,61 +49,57 @@ export class ByteSocket {
     socket.on('close', onClose)
   }
 
-  /** Whether the descriptor is given up: closed, or in the act. */
   get isDestroyed(): boolean {
     return this.#isDestroyed || this.socket.destroyed
   }
 
-  /** Bytes of the write in flight that the operating system has not taken yet, as far as it is known. */
   get unsent(): number | undefined {
-    return (this.socket as unknown as SocketInternals)._handle?.writeQueueSize
+    // Of a write that failed libuv has forgotten what is left.
+    return this.#writeError === undefined ? (this.socket as unknown as SocketInternals)._handle?.writeQueueSize : undefined
   }
 
-  /** Starts reading, or goes on after `received` returned false. */
+  open(events: TransportEvents): void {
+    this.#events = events
+    this.resume()
+  }
+
   resume(): void {
     if (!this.#isDestroyed && this.#endsSeen === 0) (this.socket as unknown as SocketInternals)._read(0)
   }
 
-  /** Hands one buffer or string to the operating system. One write at a time: the next goes after the callback. */
-  write(data: Uint8Array | string, encoding: WriteEncoding, callback: WriteCallback): void {
+  write(entries: WriteEntry[]): boolean {
     const internals = this.socket as unknown as SocketInternals
-    internals._write(data, encoding, callback)
+    this.#isWriting = true
+    this.#isHandedOver = false
+    // Made for each write: a callback that is kept would be memory for every idle connection.
+    const callback: WriteCallback = (error) => this.#written(error ?? undefined)
+    const { 0: first, length } = entries
+    if (length === 1) internals._write((first as WriteEntry).chunk, (first as WriteEntry).encoding, callback)
+    else internals._writev(Object.assign(entries, { allBuffers: entries.every(isBuffer) }), callback)
+    this.#isWriting = false
+    return this.#isHandedOver
   }
 
-  /** Hands several over as one write. */
-  writev(entries: WriteEntry[], allBuffers: boolean, callback: WriteCallback): void {
-    const internals = this.socket as unknown as SocketInternals
-    internals._writev(Object.assign(entries, { allBuffers }), callback)
-  }
-
-  /** Tells the socket that a write failed: an end that is read after that is no end. */
-  writeFailed(error: Error): void {
-    this.#writeError ??= error
-    if (this.#endsSeen > 0) this.#break(this.#writeError)
-  }
-
-  /** Sends FIN. */
-  shutdown(callback: WriteCallback): void {
-    this.#isShuttingDown = true
+  end(): void {
+    this.#isEnding = true
     ;(this.socket as unknown as SocketInternals)._final((error) => {
-      this.#isShuttingDown = false
+      this.#isEnding = false
       if (this.#wantsReset) this.reset()
-      else if (!this.#isDestroyed) callback(error)
+      else if (!this.#isDestroyed) this.#tell('finished', error ?? undefined)
     })
   }
 
-  /** Closes the descriptor. */
   destroy(): void {
     if (this.#isDestroyed) return
     this.#isDestroyed = true
     this.socket.destroy()
   }
 
-  /** Closes the descriptor with a RST on TCP; a unix socket is just closed. */
+  /** A RST on TCP; a unix socket is just closed. */
   reset(): void {
     if (this.#isDestroyed) return
     // While shutdown(2) is pending, libuv refuses to reset and the descriptor would be lost: wait for it.
-    if (this.#isShuttingDown) {
+    if (this.#isEnding) {
       this.#wantsReset = true
       return
     }
@@ -222,38 +112,44 @@ export class ByteSocket {
     }
   }
 
-  /** Called when `length` bytes were read into the buffer that this socket has. Chooses the one for the next read. */
+  release(unread: readonly Uint8Array[]): Socket {
+    const internals = this.socket as unknown as SocketInternals
+    this.#isDestroyed = true
+    // One of its own stays the socket's, which is to read into it next.
+    this.#leaveOwn()
+    delete internals[OWNER]
+    delete (internals as Partial<SocketInternals>).push
+    ;(this.socket as { readableFlowing: boolean | null }).readableFlowing = null
+    if (internals._readableState !== undefined) internals._readableState.autoDestroy = true
+    if (internals._writableState !== undefined) internals._writableState.autoDestroy = true
+    for (const chunk of unread) this.socket.push(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
+    if (this.#endsSeen > 0) this.socket.push(null)
+    return this.socket.off('error', onError).off('close', onClose)
+  }
+
+  // What the socket tells ---------------------------------------------------------------------------------------------
+
+  /** `length` bytes were read into the buffer that this socket has. Chooses the one for the next read. */
   arrived(length: number): boolean {
-    const own = this.#ownBuffer
-    const buffer = own ?? readBuffer
-    // Half of a buffer may go to waste; less is copied.
-    const isKept = length >= buffer.byteLength / 2 && this.#events.keepsChunks
-    const goesOn = this.received(buffer, length, own === undefined || !isKept)
-    if (goesOn && isKept && length === buffer.byteLength) this.#takeOwnBuffer()
-    else if (own !== undefined) this.#leaveOwnBuffer(isKept ? undefined : own)
+    const had = this.#own
+    const buffer = had === undefined ? lent.refill() : own(had)
+    const goesOn = this.received(buffer, length)
+    if (goesOn && buffer.isKept && length === buffer.bytes.byteLength) {
+      const next = takeOwn(had !== undefined)
+      if (next !== undefined) {
+        this.#own = next
+        readNextInto(next)
+      }
+    } else if (had !== undefined) {
+      this.#leaveOwn(buffer.isGiven ? undefined : had)
+      readNextInto(lent.bytes)
+    }
     return goesOn
   }
 
-  #takeOwnBuffer(): void {
-    if (this.#ownBuffer === undefined) {
-      if (ownBuffers === MAX_OWN_BUFFERS) return
-      ownBuffers++
-    }
-    // Not zeroed first: only what was read into it is seen.
-    this.#ownBuffer = nextBuffer = spare ?? new Uint8Array(Buffer.allocUnsafeSlow(OWN_BUFFER_SIZE).buffer)
-    spare = undefined
-  }
-
-  #leaveOwnBuffer(unused: Uint8Array | undefined): void {
-    this.#ownBuffer = undefined
-    ownBuffers--
-    nextBuffer = readBuffer
-    spare ??= unused
-  }
-
-  received(bytes: Uint8Array, length: number, lent: boolean): boolean {
+  received(buffer: ReadBuffer, length: number): boolean {
     if (mayMistakeReset) this.#lastReceived = currentTurn()
-    return !this.#isDestroyed && this.#events.received(bytes, length, lent)
+    return !this.#isDestroyed && (this.#events as TransportEvents).received(buffer, length)
   }
 
   ended(): void {
@@ -268,43 +164,74 @@ export class ByteSocket {
       const handle = (this.socket as unknown as SocketInternals)._handle
       if (handle?.readStart?.() === 0) return
     }
-    this.#events.peerEnded()
+    this.#events?.ended('orderly')
   }
 
   failed(error: Error): void {
     if (this.#isDestroyed) return
     this.#isDestroyed = true
-    this.#events.broken(this.#writeError ?? error)
+    this.#events?.broken(this.#writeError ?? error)
   }
 
   released(): void {
     this.#isDestroyed = true
-    if (this.#ownBuffer !== undefined) this.#leaveOwnBuffer(this.#ownBuffer)
-    this.#events.released()
+    this.#leaveOwn(this.#own)
+    this.#events?.released()
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+
+  #written(error: Error | undefined): void {
+    if (!this.#isWriting) {
+      this.#tell('written', error)
+    } else if (error === undefined) {
+      this.#isHandedOver = true
+    } else {
+      this.#writeError ??= error
+      // Not from inside the command.
+      process.nextTick(() => this.#tell('written', error))
+    }
+  }
+
+  #tell(news: 'written' | 'finished', error: Error | undefined): void {
+    // An end that is read after a failed write is no end.
+    if (error !== undefined) this.#writeError ??= this.socket.errored ?? error
+    this.#events?.[news](error === undefined ? undefined : this.#writeError)
+    if (error !== undefined && this.#endsSeen > 0) this.#break(this.#writeError as Error)
   }
 
   #break(error: Error): void {
     if (this.#isDestroyed) return
     // On Deno a write to a peer that has ended may fail though the peer still reads: it must not take a part for the whole.
     this.reset()
-    this.#events.broken(error)
+    this.#events?.broken(error)
   }
+
+  #leaveOwn(unused?: Uint8Array<ArrayBuffer>): void {
+    if (this.#own === undefined) return
+    this.#own = undefined
+    leaveOwn(unused)
+  }
+}
+
+function isBuffer(entry: WriteEntry): boolean {
+  return typeof entry.chunk !== 'string'
 }
 
 // Shared by all sockets: a closure per connection and event would be memory for every idle one.
 
 function push(this: SocketInternals, chunk: Uint8Array | null): boolean {
-  const owner = this[OWNER]
+  const owner = this[OWNER] as NetTransport | undefined
   if (owner === undefined) return false
-  if (chunk !== null) return owner.received(chunk, chunk.byteLength, false)
+  if (chunk !== null) return owner.received(handedOver(chunk), chunk.byteLength)
   owner.ended()
   return false
 }
 
 function onError(this: Socket, error: Error): void {
-  ;(this as unknown as SocketInternals)[OWNER]?.failed(error)
+  ;((this as unknown as SocketInternals)[OWNER] as NetTransport | undefined)?.failed(error)
 }
 
 function onClose(this: Socket): void {
-  ;(this as unknown as SocketInternals)[OWNER]?.released()
+  ;((this as unknown as SocketInternals)[OWNER] as NetTransport | undefined)?.released()
 }

@@ -2,6 +2,7 @@
 
 import type { SocketAddress } from '../address.ts'
 import type { ByteConnection } from '../stream/byte-connection.ts'
+import { INCOMPLETE, type Take } from '../stream/reads.ts'
 import type { TlsContext } from '../tls.ts'
 import { type ClientHello, ClientHelloParser } from './client-hello.ts'
 import { checkTlsContext, contextForOf, serverTerms } from './context.ts'
@@ -23,20 +24,23 @@ export function greet(context: TlsContext): Prepare {
 async function readHello(machine: Machine, early: Uint8Array[]): Promise<ClientHello | undefined> {
   const { incoming } = machine
   const parser = new ClientHelloParser()
-  for (let chunks = incoming.takeUnread(); ; ) {
-    for (const chunk of chunks) {
-      early.push(chunk)
-      incoming.uncount(chunk.byteLength)
-    }
+  for (;;) {
+    const chunks = incoming.takeUnread()
+    early.push(...chunks)
     for (const chunk of chunks) {
       const found = parser.push(chunk)
       if (found !== 'more') return found
     }
-    const next = await incoming.readReserved()
-    if (next === null) return undefined
-    chunks = [next]
+    // Nobody else may read meanwhile.
+    incoming.isReserved = false
+    const more = incoming.start('take', undefined, somethingMore)
+    incoming.isReserved = true
+    if (!(await more)) return undefined
   }
 }
+
+// Takes nothing.
+const somethingMore: Take<boolean> = (queue, isEnded) => (queue.byteLength > 0 ? true : isEnded ? false : INCOMPLETE)
 
 async function contextFor(machine: Machine, context: TlsContext, serverName: string): Promise<TlsContext> {
   const choose = contextForOf(context)

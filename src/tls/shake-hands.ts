@@ -23,15 +23,11 @@ export async function shakeHands(
 ): Promise<void> {
   const { incoming, init, transport: carrier } = machine
   const unread = incoming.takeUnread()
-  for (const chunk of unread) incoming.uncount(chunk.byteLength)
   await new Promise<void>((resolve, reject) => {
     const tlsInit: TlsInit = {
       handshake,
       peer: formatAddress(init.remoteAddress),
-      secured(tls) {
-        machine.tls = tls
-        resolve()
-      },
+      secured: resolve,
       failed: reject
     }
     machine.switchTo(transportOver(carrier, tlsInit, [...early, ...unread]))

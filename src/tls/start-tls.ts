@@ -9,8 +9,8 @@ import { startTimer } from '../async/timer.ts'
 import { BusyError, ConnectionClosedError, ConnectionResetError, HandshakeTimeoutError, TlsError, withOrigin } from '../errors.ts'
 import { checkDuration, checkOptions, checkSignal, DEFAULT_TIMEOUT } from '../options.ts'
 import type { ByteConnection } from '../stream/byte-connection.ts'
-import type { Upgrade } from '../stream/upgrade.ts'
-import type { StartTlsOptions, TlsClientOptions } from '../tls.ts'
+import type { Upgrade } from '../stream/connection-init.ts'
+import type { TlsClientOptions } from '../tls.ts'
 import { clientTerms } from './client-options.ts'
 import { isTlsContext } from './context.ts'
 import { ClientHandshake } from './handshake.ts'
@@ -24,7 +24,7 @@ const ACTION = 'Cannot start TLS'
 type Machine = ByteConnection<SocketAddress>
 
 /** That a connection can start TLS. `host` is what was dialled, if that was a name or an address. */
-export function upgradeTo(host: string | undefined, handshakeTimeout = DEFAULT_HANDSHAKE_TIMEOUT): Upgrade {
+export function upgradeTo(host: string | undefined, handshakeTimeout = DEFAULT_HANDSHAKE_TIMEOUT): Upgrade<Machine> {
   return {
     async startTls(machine, options, limits = {}) {
       checkOptions(ACTION, limits)
@@ -35,22 +35,30 @@ export function upgradeTo(host: string | undefined, handshakeTimeout = DEFAULT_H
       const prepare = isServer ? greet(options) : clientOf(machine, options, host)
       checkUnused(machine)
       signal?.throwIfAborted()
-      await startTls(machine, prepare, { timeout, ...(signal !== undefined && { signal }) })
+      await startTls(machine, prepare, { timeout, signal, late: () => lateError(machine, timeout) })
     }
   }
 }
 
+/** How long a handshake may take. */
+export interface HandshakeLimits {
+  /** Milliseconds; `Infinity` where somebody else has an eye on it. */
+  readonly timeout: number
+  readonly signal: AbortSignal | undefined
+  /** What is told if it takes longer. */
+  readonly late: () => Error
+}
+
 /** Goes on in TLS, or rejects and aborts the connection. */
-export async function startTls(machine: Machine, prepare: Prepare, { timeout, signal }: StartTlsOptions): Promise<void> {
+export async function startTls(machine: Machine, prepare: Prepare, { timeout, signal, late }: HandshakeLimits): Promise<void> {
   const { incoming, outgoing } = machine
   let ended: { readonly reason: unknown } | undefined
   const end = (reason: unknown): void => {
     ended ??= { reason }
     machine.abort(reason)
   }
-  const stopTimer = startTimer(timeout ?? Number.POSITIVE_INFINITY, () => end(lateError(machine, timeout)))
+  const stopTimer = startTimer(timeout, () => end(late()))
   const unhook = onceAborted(signal, end)
-  machine.isSecuring = true
   incoming.isReserved = true
   try {
     await outgoing.hold()
@@ -65,7 +73,6 @@ export async function startTls(machine: Machine, prepare: Prepare, { timeout, si
     throw reason
   } finally {
     incoming.isReserved = false
-    machine.isSecuring = false
     stopTimer()
     unhook()
   }
@@ -78,9 +85,9 @@ function clientOf(machine: Machine, options: TlsClientOptions | true, host: stri
 }
 
 function checkUnused(machine: Machine): void {
-  const { incoming, outgoing, state } = machine
+  const { incoming, outgoing, transport, state } = machine
   const busy = (why: string): BusyError => withOrigin(new BusyError(`${ACTION} as ${why}`), machine)
-  if (machine.tls !== null || machine.isSecuring) throw busy('the connection speaks TLS already')
+  if (transport.tls !== undefined || incoming.isReserved) throw busy('the connection speaks TLS already')
   const broken = incoming.brokenBy ?? outgoing.refusal('start TLS')
   if (broken !== undefined) throw broken
   if (state !== 'open') throw withOrigin(new ConnectionClosedError(`${ACTION} as the connection is closed`), machine)
@@ -96,7 +103,7 @@ function failureOf(machine: Machine, error: unknown): unknown {
   return withOrigin(handshakeError(peerOf(machine), (error.cause as Error | undefined) ?? error), machine)
 }
 
-function lateError(machine: Machine, timeout: number | undefined): HandshakeTimeoutError {
+function lateError(machine: Machine, timeout: number): HandshakeTimeoutError {
   return withOrigin(new HandshakeTimeoutError(`The handshake with ${peerOf(machine)} took longer than ${timeout} ms`), machine)
 }
 

@@ -28,18 +28,18 @@ export class StreamTlsTransport implements Transport, TransportEvents {
   readonly gatherSize = GATHER_SIZE
   readonly mustEnd = true
   readonly unsent = undefined
+  tls: ConnectionTls | undefined
   readonly #carrier: Transport
   readonly #init: TlsInit
   readonly #early: readonly Uint8Array[]
   readonly #boundary = new RecordBoundary()
   readonly #under: Duplex
-  #tls: TlsSocketInternals | undefined
+  #socket: TlsSocketInternals | undefined
   #events: TransportEvents | undefined
   #sent: Callback | undefined
   #ending: Callback | undefined
   #taken = 0
   #sending = 0
-  #isSecured = false
   #isDestroyed = false
   #isStopped = false
   #isUnderFull = false
@@ -68,7 +68,7 @@ export class StreamTlsTransport implements Transport, TransportEvents {
   }
 
   get socket(): Socket | undefined {
-    return this.#carrier.socket === undefined ? undefined : this.#tls
+    return this.#carrier.socket === undefined ? undefined : this.#socket
   }
 
   get isDestroyed(): boolean {
@@ -89,7 +89,7 @@ export class StreamTlsTransport implements Transport, TransportEvents {
         ? new (nodeTls().TLSSocket)(under, options)
         : nodeTls().connect({ ...options, socket: under, rejectUnauthorized: false, checkServerIdentity: accept, servername: askFor ?? '' })
     ) as TlsSocketInternals
-    this.#tls = tls
+    this.#socket = tls
     tls.push = (chunk: Uint8Array | null): boolean => this.#pushed(chunk)
     const { _readableState: readable, _writableState: writable } = tls as Partial<TlsSocketInternals>
     if (readable !== undefined) readable.autoDestroy = false
@@ -104,12 +104,12 @@ export class StreamTlsTransport implements Transport, TransportEvents {
   resume(): void {
     this.#isStopped = false
     if (this.#isDestroyed || this.#hasEnded) return
-    this.#tls?._read(0)
+    this.#socket?._read(0)
     this.#look()
   }
 
   write(entries: WriteEntry[]): boolean {
-    const tls = this.#tls as TlsSocketInternals
+    const tls = this.#socket as TlsSocketInternals
     const { 0: first, length } = entries
     // Never from inside the command: how soon a runtime calls back is its own affair.
     const callback: Callback = (error) => nextTick(() => this.#tell('written', error))
@@ -121,7 +121,7 @@ export class StreamTlsTransport implements Transport, TransportEvents {
   // See the transport over a handle.
   end(): void {
     setImmediate(() => {
-      if (!this.#isDestroyed) this.#tls?._final((error) => this.#tell('finished', error))
+      if (!this.#isDestroyed) this.#socket?._final((error) => this.#tell('finished', error))
     })
   }
 
@@ -165,9 +165,9 @@ export class StreamTlsTransport implements Transport, TransportEvents {
   released(): void {
     this.#isDestroyed = true
     this.#under.destroy()
-    this.#tls?.destroy()
+    this.#socket?.destroy()
     // Of no consequence if it was told already.
-    if (!this.#isSecured) this.#broke(new Error('the connection was closed'))
+    if (this.tls === undefined) this.#broke(new Error('the connection was closed'))
     this.#events?.released()
   }
 
@@ -224,14 +224,14 @@ export class StreamTlsTransport implements Transport, TransportEvents {
   #end(kind: EndKind): void {
     if (this.#isDestroyed || this.#hasEnded) return
     this.#hasEnded = true
-    if (this.#isSecured) this.#events?.ended(kind)
+    if (this.tls !== undefined) this.#events?.ended(kind)
     else this.#failed(new Error('the peer ended the connection during the handshake'))
   }
 
   #secure(): void {
-    if (this.#isDestroyed || this.#isSecured) return
+    if (this.#isDestroyed || this.tls !== undefined) return
     const { handshake, secured } = this.#init
-    const socket = this.#tls as TlsSocketInternals
+    const socket = this.#socket as TlsSocketInternals
     let tls: ConnectionTls
     try {
       tls = handshake.conclude({ socket, chainError: handshake.isServer ? serverChainError(socket) : clientChainError(socket) })
@@ -240,8 +240,8 @@ export class StreamTlsTransport implements Transport, TransportEvents {
       this.#broke(error as Error)
       return
     }
-    this.#isSecured = true
-    secured(tls)
+    this.tls = tls
+    secured()
   }
 
   #tell(news: 'written' | 'finished', error: Error | null | undefined): void {
@@ -255,7 +255,7 @@ export class StreamTlsTransport implements Transport, TransportEvents {
   }
 
   #broke(error: Error): void {
-    if (this.#isSecured) this.#events?.broken(this.#causeOf(error))
+    if (this.tls !== undefined) this.#events?.broken(this.#causeOf(error))
     else this.#init.failed(handshakeError(this.#init.peer, error))
   }
 
@@ -264,7 +264,7 @@ export class StreamTlsTransport implements Transport, TransportEvents {
     this.#isDestroyed = true
     this.#carrier[how]()
     this.#under.destroy()
-    this.#tls?.destroy()
+    this.#socket?.destroy()
   }
 
   #causeOf(error: Error): Error {
@@ -279,8 +279,8 @@ function entryOf(chunk: Buffer): WriteEntry {
 // The name is checked by whoever knows it, when the handshake is done.
 function accept(): undefined {}
 
-// A client's is documented, but for being a mere code.
-function clientChainError({ authorizationError }: TLSSocket): Error | undefined {
+/** What is wrong with a server's chain: documented, but for being a mere code. */
+export function clientChainError({ authorizationError }: TLSSocket): Error | undefined {
   if (!authorizationError) return undefined
   return Object.assign(new Error(String(authorizationError)), { code: String(authorizationError) })
 }

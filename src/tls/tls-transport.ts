@@ -30,7 +30,7 @@ export interface TlsInit {
   /** The peer's address, for messages. */
   readonly peer: string
   /** Called when the handshake is done and the peer verified. */
-  readonly secured: (tls: ConnectionTls) => void
+  readonly secured: () => void
   /** Called in its place, and instead of `broken`, when that fails, or the connection is closed before. */
   readonly failed: (error: Error) => void
 }
@@ -44,13 +44,13 @@ export class TlsTransport implements Transport, TlsSocketOwner {
   readonly mustEnd = true
   // In steps of whole writes: nobody knows how many bytes of a record the carrier has taken.
   readonly unsent = undefined
+  tls: ConnectionTls | undefined
   readonly #carrier: Socket
   readonly #init: TlsInit
   #early: readonly Uint8Array[]
   #raw: CarrierHandle | undefined
-  #tls: TlsSocketInternals | undefined
+  #socket: TlsSocketInternals | undefined
   #events: TransportEvents | undefined
-  #isSecured = false
   #isDestroyed = false
   // Whether we told Node.js to read no more: libuv can't have seen FIN then.
   #isStopped = false
@@ -65,7 +65,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
   }
 
   get socket(): Socket {
-    return this.#tls ?? this.#carrier
+    return this.#socket ?? this.#carrier
   }
 
   get isDestroyed(): boolean {
@@ -87,7 +87,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     }
     const { handshake } = this.#init
     const tls = createTlsSocket(this.#carrier, handshake.options, this, lent.bytes)
-    this.#tls = tls
+    this.#socket = tls
     if (!handshake.isServer) this.#sayHello(tls)
     // Before whatever else comes from the carrier, which is not read in this turn.
     if (this.#early.length > 0) nextTick(() => this.#feed())
@@ -95,13 +95,13 @@ export class TlsTransport implements Transport, TlsSocketOwner {
 
   resume(): void {
     this.#isStopped = false
-    if (!this.#isDestroyed && !this.#hasEnded) this.#tls?._read(0)
+    if (!this.#isDestroyed && !this.#hasEnded) this.#socket?._read(0)
   }
 
   write(entries: WriteEntry[]): boolean {
     this.#isWriting = true
     this.#isHandedOver = false
-    const tls = this.#tls as TlsSocketInternals
+    const tls = this.#socket as TlsSocketInternals
     const callback = (error?: Error | null): void => this.#written(error ?? undefined)
     const { 0: first, length } = entries
     if (length === 1) tls._write((first as WriteEntry).chunk, (first as WriteEntry).encoding, callback)
@@ -132,7 +132,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
    * flight.
    */
   release(unread: readonly Uint8Array[]): Socket {
-    const tls = this.#tls as TlsSocketInternals
+    const tls = this.#socket as TlsSocketInternals
     this.#isDestroyed = true
     disown(tls)
     for (const chunk of unread) tls.push(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
@@ -158,13 +158,13 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     if (this.#isDestroyed || this.#hasEnded) return
     this.#hasEnded = true
     const isOrderly = this.#isStopped || this.#raw?.readStart() === EALREADY
-    if (this.#isSecured) this.#events?.ended(isOrderly ? 'orderly' : 'cut')
+    if (this.tls !== undefined) this.#events?.ended(isOrderly ? 'orderly' : 'cut')
     else this.failed(new Error('the peer ended the connection during the handshake'))
   }
 
   shookHands(): void {
     if (this.#isDestroyed) return
-    const socket = this.#tls as TlsSocketInternals
+    const socket = this.#socket as TlsSocketInternals
     let tls: ConnectionTls
     try {
       tls = this.#init.handshake.conclude({ socket, chainError: socket._handle?.verifyError() ?? undefined })
@@ -175,8 +175,8 @@ export class TlsTransport implements Transport, TlsSocketOwner {
       return
     }
     socket.authorized = tls.isAuthorized
-    this.#isSecured = true
-    this.#init.secured(tls)
+    this.tls = tls
+    this.#init.secured()
   }
 
   failed(error: Error): void {
@@ -188,7 +188,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
   wasClosed(): void {
     this.#isDestroyed = true
     // Of no consequence if it was told already.
-    if (!this.#isSecured) this.#broke(new Error('the connection was closed'))
+    if (this.tls === undefined) this.#broke(new Error('the connection was closed'))
     this.#events?.released()
   }
 
@@ -209,7 +209,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
   #feed(): void {
     const early = this.#early
     this.#early = []
-    for (const bytes of early) if (!this.#isDestroyed) this.#tls?._handle?.receive(bytes)
+    for (const bytes of early) if (!this.#isDestroyed) this.#socket?._handle?.receive(bytes)
   }
 
   #received(buffer: ReturnType<typeof handedOver>, length: number): boolean {
@@ -226,7 +226,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
 
   // FIN would overtake close_notify while TLSWrap has something in flight: an empty write comes back behind it.
   #end(): void {
-    const tls = this.#tls
+    const tls = this.#socket
     if (this.#isDestroyed || tls === undefined || tls._handle === null) return
     const finished = (error?: Error | null): void => {
       if (!this.#isDestroyed) this.#events?.finished(error ? this.#causeOf(error) : undefined)
@@ -236,7 +236,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
   }
 
   #broke(error: Error): void {
-    if (this.#isSecured) this.#events?.broken(this.#causeOf(error))
+    if (this.tls !== undefined) this.#events?.broken(this.#causeOf(error))
     else this.#init.failed(handshakeError(this.#init.peer, error))
   }
 

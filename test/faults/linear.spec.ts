@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import type { Reader } from '../../src/index.ts'
-import { ByteReader } from '../../src/stream/byte-reader.ts'
+import { FedReader } from '../helpers/fed.ts'
 import { useScope } from '../helpers/scope.ts'
 import { openPair } from '../helpers/transports.ts'
 
@@ -188,14 +188,14 @@ async function counted(length: number, run: () => Promise<void>): Promise<void> 
   }
 }
 
-function fed(): ByteReader {
-  return new ByteReader(64 * KIB, { resume() {} })
+function fed(): FedReader {
+  return new FedReader(64 * KIB)
 }
 
-function feed(reader: ByteReader, data: Uint8Array): void {
-  reader.received(data, data.byteLength, false)
+function feed(reader: FedReader, data: Uint8Array): void {
+  reader.received(data)
 }
 
-function feedInPieces(reader: ByteReader, piece: Uint8Array, length: number): void {
+function feedInPieces(reader: FedReader, piece: Uint8Array, length: number): void {
   for (let sent = 0; sent < length; sent += piece.byteLength) feed(reader, piece)
 }

@@ -36,8 +36,8 @@ export class TlsEnd implements TransportEvents {
 
   constructor(carrier: Socket, handshake: Handshake, early: readonly Uint8Array[] = []) {
     this.carrier = carrier
-    const secured = (tls: ConnectionTls): void => {
-      this.tls = tls
+    const secured = (): void => {
+      this.tls = this.transport.tls
     }
     const failed = (error: Error): void => {
       this.end ??= error

@@ -136,7 +136,7 @@ for (const version of VERSIONS) {
       const error = await starting
       expect(error).to.be.instanceOf(TlsError)
       expect(await flushed).to.be.instanceOf(ConnectionClosedError)
-      if (!server.closed) await once(server, 'close')
+      await until(() => server.destroyed)
       expect(sent).to.deep.equal([])
     })
 

@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import { expect } from 'chai'
-import { currentTurn } from '../src/async/turn.ts'
+import { currentTurn } from '../../src/async/turn.ts'
 
 describe('currentTurn()', () => {
   it('is the same until the immediates run, microtasks and ticks included', async () => {

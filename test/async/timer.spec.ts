@@ -1,6 +1,6 @@
 import { mock } from 'node:test'
 import { expect } from 'chai'
-import { startTimer } from '../src/async/timer.ts'
+import { startTimer } from '../../src/async/timer.ts'
 
 const LONGEST_DELAY = 2 ** 31 - 1
 

@@ -1,8 +1,8 @@
 import { expect } from 'chai'
-import { StallLimit } from '../src/async/stall-timer.ts'
-import { runNode } from './helpers/programs.ts'
-import { transcript } from './helpers/transcript.ts'
-import { until } from './helpers/until.ts'
+import { StallLimit } from '../../src/async/stall-timer.ts'
+import { runNode } from '../helpers/programs.ts'
+import { transcript } from '../helpers/transcript.ts'
+import { until } from '../helpers/until.ts'
 
 describe('StallLimit', () => {
   const started: StallLimit[] = []
@@ -221,7 +221,7 @@ describe('StallLimit', () => {
   })
 
   it('does not keep the process alive', async () => {
-    const url = new URL('../src/async/stall-timer.js', import.meta.url)
+    const url = new URL('../../src/async/stall-timer.js', import.meta.url)
     const code = `import { StallLimit } from '${url}'\nnew StallLimit(1e9, () => 0, () => {}).start()\nconsole.log('started')`
     const { code: exitCode, stdout, stderr } = await runNode(['--input-type=module', '--eval', code], { killAfter: 8_000 })
     expect([exitCode, stdout, stderr]).to.deep.equal([0, 'started\n', ''])

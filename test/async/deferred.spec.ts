@@ -1,7 +1,7 @@
 import { expect } from 'chai'
-import { Deferred } from '../src/async/deferred.ts'
-import { rejection } from './helpers/rejection.ts'
-import { turns } from './helpers/until.ts'
+import { Deferred } from '../../src/async/deferred.ts'
+import { rejection } from '../helpers/rejection.ts'
+import { turns } from '../helpers/until.ts'
 
 describe('Deferred', () => {
   it('resolves from outside', async () => {

@@ -1,9 +1,9 @@
 import { getEventListeners, getMaxListeners, setMaxListeners } from 'node:events'
 import { expect } from 'chai'
-import { onceAborted, raceSignal } from '../src/async/abort.ts'
-import { Deferred } from '../src/async/deferred.ts'
-import { rejection } from './helpers/rejection.ts'
-import { turns } from './helpers/until.ts'
+import { onceAborted, raceSignal } from '../../src/async/abort.ts'
+import { Deferred } from '../../src/async/deferred.ts'
+import { rejection } from '../helpers/rejection.ts'
+import { turns } from '../helpers/until.ts'
 
 const listeners = (signal: AbortSignal): number => getEventListeners(signal, 'abort').length
 

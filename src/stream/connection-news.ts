@@ -1,0 +1,36 @@
+// What the diagnostics channels are told of a connection.
+
+import type { Socket } from 'node:net'
+import type { SocketAddress } from '../address.ts'
+import { type ConnectionCloseMessage, type ConnectionOpenMessage, connectionClose, connectionOpen } from '../diagnostics.ts'
+import type { ConnectionInit } from './connection-init.ts'
+
+interface Subject {
+  readonly init: ConnectionInit<SocketAddress>
+  readonly socket: Socket
+  readonly incoming: { readonly bytesRead: number }
+  readonly outgoing: { readonly bytesWritten: number }
+}
+
+/** Returns when it was opened, if anybody will want to know. */
+export function publishOpen(connection: Subject): number | undefined {
+  if (connectionOpen.hasSubscribers) connectionOpen.publish(describe(connection))
+  return connectionClose.hasSubscribers ? performance.now() : undefined
+}
+
+export function publishClose(connection: Subject, openedAt: number | undefined, reason: unknown): void {
+  if (!connectionClose.hasSubscribers) return
+  const message: ConnectionCloseMessage = {
+    ...describe(connection),
+    bytesRead: connection.incoming.bytesRead,
+    bytesWritten: connection.outgoing.bytesWritten,
+    duration: openedAt === undefined ? undefined : performance.now() - openedAt,
+    reason
+  }
+  connectionClose.publish(message)
+}
+
+function describe({ socket, init }: Subject): ConnectionOpenMessage {
+  const { remoteAddress, localAddress, isAccepted } = init
+  return { socket, remoteAddress, localAddress, isAccepted }
+}

@@ -1,0 +1,47 @@
+// A read that waits, and what ends its waiting.
+
+import { onceAborted } from '../async/abort.ts'
+import { startTimer } from '../async/timer.ts'
+import { ReadTimeoutError, withOrigin } from '../errors.ts'
+import type { ReadOptions } from '../reader.ts'
+import type { Take } from './reads.ts'
+
+/** What a pending read does with bytes that arrive: those that need no queue have ways of their own. */
+export type ReadMode = 'next' | 'read' | 'into' | 'discard' | 'take'
+
+/** A read that waits for what it takes. */
+export class PendingRead {
+  readonly mode: ReadMode
+  readonly take: Take<unknown>
+  /** The caller's buffer, in the mode `'into'`. */
+  readonly target: Uint8Array | undefined
+  resolve: (value: never) => void = ignore
+  #unhook: (() => void) | undefined
+  #stopTimer: (() => void) | undefined
+
+  constructor(mode: ReadMode, take: Take<unknown>, target?: Uint8Array) {
+    this.mode = mode
+    this.take = take
+    this.target = target
+  }
+
+  /** Calls `fail` when the signal aborts, or when the time is over. */
+  limit({ signal, timeout }: ReadOptions, origin: object, fail: (reason: unknown) => void): void {
+    if (signal !== undefined) this.#unhook = onceAborted(signal, fail)
+    if (timeout === undefined) return
+    this.#stopTimer = startTimer(timeout, () => {
+      fail(withOrigin(new ReadTimeoutError(`Cannot read as not enough arrived within ${timeout} ms`), origin))
+    })
+  }
+
+  /** Takes off what would end the wait, which is over; an iterator waits with the same object again. */
+  release(): void {
+    this.#unhook?.()
+    this.#stopTimer?.()
+    this.#unhook = undefined
+    this.#stopTimer = undefined
+    this.resolve = ignore
+  }
+}
+
+function ignore(): void {}
