@@ -99,7 +99,7 @@ for (const version of VERSIONS) {
       ours.writer.write(new Uint8Array(LENGTH / 2).fill(0x63))
       const starting = start(ours, 'client')
       ours.writer.write('meanwhile, ')
-      void ours.writer.writeAll([Buffer.from('by a sink, ')]).catch(() => {})
+      const sink = ours.writer.writeAll([Buffer.from('by a sink, ')])
       let clear = 0
       while (clear < LENGTH) {
         const chunk = peer.read(Math.min(LENGTH - clear, peer.readableLength || 1)) as Buffer | null
@@ -117,6 +117,7 @@ for (const version of VERSIONS) {
         text += chunk
       })
       await starting
+      await sink
       ours.writer.write('and later')
       await until(() => text.endsWith('later'))
       expect(text).to.equal('meanwhile, by a sink, and later')
