@@ -25,7 +25,6 @@ function checkUnused(connection: ByteConnection<SocketAddress>): void {
   const broken = incoming.brokenBy ?? outgoing.refusal('detach')
   if (broken !== undefined) throw broken
   if (state !== 'open') throw withOrigin(new ConnectionClosedError('Cannot detach as the connection is closed'), connection)
-  if (incoming.isReserved) throw withOrigin(new BusyError('Cannot detach as a TLS handshake is under way'), connection)
   if (incoming.isBusy) throw withOrigin(new BusyError('Cannot detach as a read of this connection is pending'), connection)
   if (outgoing.pump !== undefined) throw withOrigin(new BusyError('Cannot detach as a source is being written'), connection)
 }

@@ -17,8 +17,6 @@ const EMPTY = new ChunkQueue()
 export class Incoming {
   /** What is told to go on. */
   transport: Transport
-  /** Whether reads are refused, as what arrives is for a handshake. */
-  isReserved = false
   readonly #origin: object
   readonly #bufferSize: number
   #queue = EMPTY
@@ -93,15 +91,8 @@ export class Incoming {
 
   /** What can be given without waiting; undefined if it takes more, or the next turn of the event loop. */
   takeNow<T>(take: Take<T>, options?: ReadOptions): Promise<T> | undefined {
-    if (this.#pending !== undefined || this.isReserved) {
-      return Promise.reject(
-        withOrigin(
-          new BusyError(
-            this.isReserved ? 'Cannot read as a TLS handshake is under way' : 'Cannot read as another read of this connection is pending'
-          ),
-          this.#origin
-        )
-      )
+    if (this.#pending !== undefined) {
+      return Promise.reject(withOrigin(new BusyError('Cannot read as another read of this connection is pending'), this.#origin))
     }
     if (options?.signal?.aborted === true) return Promise.reject(options.signal.reason)
     this.#isDeferred = this.#queue.byteLength > 0 && !this.#mayGoOn()

@@ -27,7 +27,6 @@ type State = 'open' | 'closing' | 'closed' | { readonly error: Error }
 
 /** Bytes that a sink lets wait: enough to keep the kernel busy, and a bound. */
 const MAX_BYTES = 524_288
-const NEVER = Number.POSITIVE_INFINITY
 /** A sink is full with so many writes, however small: each costs memory and time of its own. */
 const MAX_WRITES = 1024
 
@@ -51,8 +50,7 @@ export class Outgoing {
   #lastTurn = 0
   #isFlushing = false
   #isFlushScheduled = false
-  // From this byte on all is kept back.
-  #heldFrom = NEVER
+  #heldFrom = Number.POSITIVE_INFINITY
   #closing: Deferred | undefined
   #undelivered: Error | undefined
   #wasReported = false
@@ -131,7 +129,7 @@ export class Outgoing {
     this.#accepted += byteLength
     const entry = { chunk, encoding, byteLength }
     const turn = currentTurn()
-    if (this.#lastTurn !== turn && this.#sendingBytes === 0 && this.#queue.length === 0 && this.#heldFrom === NEVER) {
+    if (this.#lastTurn !== turn && this.#sendingBytes === 0 && this.#queue.length === 0 && this.#heldFrom === Number.POSITIVE_INFINITY) {
       this.#lastTurn = turn
       this.#send([entry], byteLength)
       if (this.#sendingBytes > 0) this.#watchAge()
@@ -182,7 +180,7 @@ export class Outgoing {
   }
 
   goOn(): void {
-    this.#heldFrom = NEVER
+    this.#heldFrom = Number.POSITIVE_INFINITY
     this.flush()
   }
 
@@ -263,7 +261,7 @@ export class Outgoing {
 
   // What waits for all bytes to be handed over.
   #afterSent(): void {
-    if (!this.isIdle || this.isFailed || this.#heldFrom !== NEVER) return
+    if (!this.isIdle || this.isFailed || this.#heldFrom !== Number.POSITIVE_INFINITY) return
     // Behind whatever else the event loop has to do: the system may take bytes as fast as a source gives them.
     if (this.pump?.isWaiting === true) setImmediate(resumePump, this.pump)
     if (this.#state !== 'closing') return

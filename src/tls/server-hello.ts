@@ -2,26 +2,26 @@
 
 import type { SocketAddress } from '../address.ts'
 import type { ByteConnection } from '../stream/byte-connection.ts'
-import { INCOMPLETE, type Take } from '../stream/reads.ts'
 import type { TlsContext } from '../tls.ts'
 import { type ClientHello, ClientHelloParser } from './client-hello.ts'
 import { checkTlsContext, contextForOf, serverTerms } from './context.ts'
 import { ServerHandshake } from './handshake.ts'
+import type { Reservation } from './reservation.ts'
 import type { Prepare } from './shake-hands.ts'
 
 type Machine = ByteConnection<SocketAddress>
 
 /** How a server with this context gets to its handshake. */
 export function greet(context: TlsContext): Prepare {
-  return async (machine, early) => {
-    const hello = await readHello(machine, early)
+  return async (machine, reservation, early) => {
+    const hello = await readHello(machine, reservation, early)
     const chosen = hello?.serverName === undefined ? context : await contextFor(machine, context, hello.serverName)
     return new ServerHandshake(serverTerms(chosen), hello?.serverName)
   }
 }
 
 // Undefined if it is none: OpenSSL then says what is wrong with it, and sends the alert. So it does of one that ends too early.
-async function readHello(machine: Machine, early: Uint8Array[]): Promise<ClientHello | undefined> {
+async function readHello(machine: Machine, reservation: Reservation, early: Uint8Array[]): Promise<ClientHello | undefined> {
   const { incoming } = machine
   const parser = new ClientHelloParser()
   for (;;) {
@@ -31,16 +31,10 @@ async function readHello(machine: Machine, early: Uint8Array[]): Promise<ClientH
       const found = parser.push(chunk)
       if (found !== 'more') return found
     }
-    // Nobody else may read meanwhile.
-    incoming.isReserved = false
-    const more = incoming.start('take', undefined, somethingMore)
-    incoming.isReserved = true
-    if (!(await more)) return undefined
+    if (incoming.isOver) return undefined
+    await reservation.news()
   }
 }
-
-// Takes nothing.
-const somethingMore: Take<boolean> = (queue, isEnded) => (queue.byteLength > 0 ? true : isEnded ? false : INCOMPLETE)
 
 async function contextFor(machine: Machine, context: TlsContext, serverName: string): Promise<TlsContext> {
   const choose = contextForOf(context)

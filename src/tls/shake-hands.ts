@@ -6,11 +6,16 @@ import { NetTransport } from '../stream/net-transport.ts'
 import type { Transport } from '../stream/transport.ts'
 import { canWrapHandles, carrierHandle } from '../system/tls-socket.ts'
 import type { Handshake } from './handshake.ts'
+import type { Reservation } from './reservation.ts'
 import { StreamTlsTransport } from './stream-tls-transport.ts'
 import { type TlsInit, TlsTransport } from './tls-transport.ts'
 
 /** Finds out how to shake hands; it may read for that what arrives, and then puts it to `early`. */
-export type Prepare = (connection: ByteConnection<SocketAddress>, early: Uint8Array[]) => Handshake | Promise<Handshake>
+export type Prepare = (
+  connection: ByteConnection<SocketAddress>,
+  reservation: Reservation,
+  early: Uint8Array[]
+) => Handshake | Promise<Handshake>
 
 /**
  * Puts TLS in the place of the carrier. Nothing may be in flight; `early` was read before, and in the same turn whatever else has arrived is

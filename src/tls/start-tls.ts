@@ -15,6 +15,7 @@ import { clientTerms } from './client-options.ts'
 import { isTlsContext } from './context.ts'
 import { ClientHandshake } from './handshake.ts'
 import { DEFAULT_HANDSHAKE_TIMEOUT } from './options.ts'
+import { Reservation } from './reservation.ts'
 import { greet } from './server-hello.ts'
 import { type Prepare, shakeHands } from './shake-hands.ts'
 import { handshakeError } from './tls-error.ts'
@@ -59,11 +60,11 @@ export async function startTls(machine: Machine, prepare: Prepare, { timeout, si
   }
   const stopTimer = startTimer(timeout, () => end(late()))
   const unhook = onceAborted(signal, end)
-  incoming.isReserved = true
+  const reservation = new Reservation(incoming)
   try {
     await outgoing.hold()
     const early: Uint8Array[] = []
-    const handshake = await prepare(machine, early)
+    const handshake = await prepare(machine, reservation, early)
     if (incoming.isOver) throw incoming.brokenBy ?? handshakeError(peerOf(machine), new Error('the peer ended the connection'))
     await shakeHands(machine, handshake, early)
     outgoing.goOn()
@@ -72,7 +73,7 @@ export async function startTls(machine: Machine, prepare: Prepare, { timeout, si
     machine.abort(reason)
     throw reason
   } finally {
-    incoming.isReserved = false
+    reservation.end()
     stopTimer()
     unhook()
   }
@@ -87,7 +88,7 @@ function clientOf(machine: Machine, options: TlsClientOptions | true, host: stri
 function checkUnused(machine: Machine): void {
   const { incoming, outgoing, transport, state } = machine
   const busy = (why: string): BusyError => withOrigin(new BusyError(`${ACTION} as ${why}`), machine)
-  if (transport.tls !== undefined || incoming.isReserved) throw busy('the connection speaks TLS already')
+  if (transport.tls !== undefined) throw busy('the connection speaks TLS already')
   const broken = incoming.brokenBy ?? outgoing.refusal('start TLS')
   if (broken !== undefined) throw broken
   if (state !== 'open') throw withOrigin(new ConnectionClosedError(`${ACTION} as the connection is closed`), machine)
