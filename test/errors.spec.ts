@@ -14,6 +14,8 @@ import {
   isFrom,
   LimitExceededError,
   ListenError,
+  ProxyHeaderError,
+  ReadTimeoutError,
   ServerClosedError,
   TlsError,
   TruncatedError,
@@ -75,7 +77,9 @@ describe('the error classes', () => {
     [new ServerClosedError(text, { cause: refused }), 'ServerClosedError', 'ERR_SERVER_CLOSED', text, {}],
     [new TlsError(text, { cause: refused }), 'TlsError', 'ERR_TLS', text, {}],
     [new HandshakeTimeoutError(text, { cause: refused }), 'HandshakeTimeoutError', 'ERR_HANDSHAKE_TIMEOUT', text, {}],
-    [new TruncatedError(text, { cause: refused }), 'TruncatedError', 'ERR_TRUNCATED', text, {}]
+    [new TruncatedError(text, { cause: refused }), 'TruncatedError', 'ERR_TRUNCATED', text, {}],
+    [new ReadTimeoutError(text, { cause: refused }), 'ReadTimeoutError', 'ERR_READ_TIMEOUT', text, {}],
+    [new ProxyHeaderError(text, { cause: refused }), 'ProxyHeaderError', 'ERR_PROXY_HEADER', text, {}]
   ] as const) {
     describe(`${name}: ${message}`, () => {
       it('is an Error with its name, code, message and details', () => {
