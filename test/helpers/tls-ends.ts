@@ -1,12 +1,14 @@
 // Two TLS transports with a relay between them that can hold what goes to one and deliver it as a test says: bytes, FIN, RST.
 
 import type { Socket } from 'node:net'
+import { NetTransport } from '../../src/stream/net-transport.ts'
 import type { ReadBuffer } from '../../src/stream/read-buffer.ts'
 import type { EndKind, TransportEvents, WriteEntry } from '../../src/stream/transport.ts'
 import { carrierHandle } from '../../src/system/tls-socket.ts'
 import { clientTerms } from '../../src/tls/client-options.ts'
 import { serverTerms } from '../../src/tls/context.ts'
 import { ClientHandshake, type Handshake, ServerHandshake } from '../../src/tls/handshake.ts'
+import { StreamTlsTransport } from '../../src/tls/stream-tls-transport.ts'
 import { TlsTransport } from '../../src/tls/tls-transport.ts'
 import type { ConnectionTls, TlsClientOptions } from '../../src/tls.ts'
 import { TlsContext } from '../../src/tls-context.ts'
@@ -18,9 +20,12 @@ import { turns, until } from './until.ts'
 export type Version = 'TLSv1.2' | 'TLSv1.3'
 export const VERSIONS: readonly Version[] = ['TLSv1.2', 'TLSv1.3']
 
+/** Over the handle of a socket, or over any transport, by documented members. */
+export type Kind = 'handle' | 'stream'
+
 /** What a transport tells, written down. */
 export class TlsEnd implements TransportEvents {
-  readonly transport: TlsTransport
+  readonly transport: TlsTransport | StreamTlsTransport
   readonly carrier: Socket
   readonly chunks: Uint8Array[] = []
   tls: ConnectionTls | undefined
@@ -34,7 +39,7 @@ export class TlsEnd implements TransportEvents {
   onReceived: (() => void) | undefined
   #length = 0
 
-  constructor(carrier: Socket, handshake: Handshake, early: readonly Uint8Array[] = []) {
+  constructor(carrier: Socket, handshake: Handshake, kind: Kind = 'handle') {
     this.carrier = carrier
     const secured = (): void => {
       this.tls = this.transport.tls
@@ -42,7 +47,8 @@ export class TlsEnd implements TransportEvents {
     const failed = (error: Error): void => {
       this.end ??= error
     }
-    this.transport = new TlsTransport(carrier, { handshake, peer: 'the peer', secured, failed }, early)
+    const init = { handshake, peer: 'the peer', secured, failed }
+    this.transport = kind === 'handle' ? new TlsTransport(carrier, init) : new StreamTlsTransport(new NetTransport(carrier), init)
     this.transport.open(this)
   }
 
@@ -117,11 +123,17 @@ export interface Relayed {
 }
 
 /** Opens both, secured, with nothing on its way. */
-export async function relayed(scope: Scope, made: Certificates, version: Version, to: 'client' | 'server'): Promise<Relayed> {
+export async function relayed(
+  scope: Scope,
+  made: Certificates,
+  version: Version,
+  to: 'client' | 'server',
+  kind: Kind = 'handle'
+): Promise<Relayed> {
   const [clientCarrier, near] = await rawPair(scope)
   const [far, serverCarrier] = await rawPair(scope)
   const { client, server } = handshakes(made, version)
-  const ends = { client: new TlsEnd(clientCarrier, client), server: new TlsEnd(serverCarrier, server) }
+  const ends = { client: new TlsEnd(clientCarrier, client, kind), server: new TlsEnd(serverCarrier, server, kind) }
   const [source, sink] = to === 'client' ? [far, near] : [near, far]
   const receiver = ends[to]
   const sender = ends[to === 'client' ? 'server' : 'client']

@@ -167,6 +167,10 @@ const KINDS: Record<string, Kind> = {
   }
 }
 
+const SETTINGS = VERSIONS.flatMap((version) =>
+  (['client', 'server'] as const).flatMap((to) => (['handle', 'stream'] as const).map((over) => [version, to, over] as const))
+)
+
 describe('how a TLS stream ends', () => {
   let made: Certificates
 
@@ -176,26 +180,24 @@ describe('how a TLS stream ends', () => {
 
   const scope = useScope()
 
-  for (const version of VERSIONS) {
-    for (const to of ['client', 'server'] as const) {
-      describe(`for the ${to} over ${version}`, () => {
-        for (const [name, { told, length, isTogether = false, isStopping = false, end }] of Object.entries(KINDS)) {
-          it(`is told as ${told.join(' or ')} at ${name}`, async () => {
-            const relay = await relayed(scope, made, version, to)
-            const { receiver } = relay
-            receiver.isStopping = isStopping
-            relay.hold()
-            if (isTogether) relay.freeze()
-            await end(relay)
-            if (isTogether) await relay.thaw()
-            await until(() => receiver.end, 'the end is told')
-            const { end: found } = receiver
-            const kind = found instanceof Error ? 'broken' : found
-            expect(told, String(found)).to.include(kind)
-            if (length !== undefined) expect(Buffer.concat(receiver.chunks).byteLength).to.equal(length)
-          })
-        }
-      })
-    }
+  for (const [version, to, over] of SETTINGS) {
+    describe(`for the ${to} over ${version}, over ${over === 'handle' ? 'the handle of a socket' : 'a transport'}`, () => {
+      for (const [name, { told, length, isTogether = false, isStopping = false, end }] of Object.entries(KINDS)) {
+        it(`is told as ${told.join(' or ')} at ${name}`, async () => {
+          const relay = await relayed(scope, made, version, to, over)
+          const { receiver } = relay
+          receiver.isStopping = isStopping
+          relay.hold()
+          if (isTogether) relay.freeze()
+          await end(relay)
+          if (isTogether) await relay.thaw()
+          await until(() => receiver.end, 'the end is told')
+          const { end: found } = receiver
+          const kind = found instanceof Error ? 'broken' : found
+          expect(told, String(found)).to.include(kind)
+          if (length !== undefined) expect(Buffer.concat(receiver.chunks).byteLength).to.equal(length)
+        })
+      }
+    })
   }
 })
