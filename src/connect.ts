@@ -4,6 +4,7 @@ import { lookup as dnsLookup } from 'node:dns/promises'
 import { setMaxListeners } from 'node:events'
 import { isIP, type NetConnectOpts, Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
+import type { TLSSocket } from 'node:tls'
 import { inspect } from 'node:util'
 import { type HostAndPort, type InetAddress, inetAddress, type SocketAddress, UNNAMED, type UnixAddress } from './address.ts'
 import { onceAborted, raceSignal } from './async/abort.ts'
@@ -23,6 +24,10 @@ import {
 import { openConnection } from './stream/connection-facade.ts'
 import { createDialSocket, setKeepAlive, socketAddresses } from './stream/net-socket.ts'
 import { NetTransport } from './stream/net-transport.ts'
+import { clientTerms } from './tls/client-options.ts'
+import { secureDialled, secureSocket } from './tls/secure-dialled.ts'
+import { upgradeTo } from './tls/start-tls.ts'
+import type { TlsClientOptions } from './tls.ts'
 import type { BindOptions, WhereToConnect } from './where-to-connect.ts'
 
 const ACTION = 'Cannot connect'
@@ -55,10 +60,18 @@ const LAST_RETRY = 64
  * for await (const chunk of socket) console.log(`${chunk}`)
  * ```
  */
+export function connectSocket(
+  where: WhereToConnect<SocketAddress>,
+  options: ConnectSocketOptions & { readonly tls: true | TlsClientOptions }
+): Promise<TLSSocket>
+export function connectSocket(where: WhereToConnect<SocketAddress>, options?: ConnectSocketOptions): Promise<Socket>
 export async function connectSocket(where: WhereToConnect<SocketAddress>, options: ConnectSocketOptions = {}): Promise<Socket> {
   checkWhere(where)
   const limits = dialLimits(options)
-  return await dial(where, limits, () => new Socket({ allowHalfOpen: true }))
+  const terms = options.tls === undefined ? undefined : clientTerms(ACTION, options.tls, hostOf(where.target))
+  const startedAt = performance.now()
+  const socket = await dial(where, limits, () => new Socket({ allowHalfOpen: true }))
+  return terms === undefined ? socket : await secureSocket(socket, terms, where.target, limits, startedAt)
 }
 
 /**
@@ -95,10 +108,15 @@ export function connect(where: WhereToConnect<SocketAddress>, options?: ConnectO
 export async function connect<A extends SocketAddress>(where: WhereToConnect<A>, options: ConnectOptions = {}): Promise<Connection<A>> {
   checkWhere(where)
   const limits = dialLimits(options)
+  const terms = options.tls === undefined ? undefined : clientTerms(ACTION, options.tls, hostOf(where.target))
+  const startedAt = performance.now()
   const settings = connectionSettings(ACTION, options)
   const socket = await dial(where, limits, createDialSocket)
   if (!isUnix(where.target)) setKeepAlive(socket, settings.keepAlive)
-  return openConnection<A>(new NetTransport(socket), settings, { ...addressesOf(where, socket), isAccepted: false }).facade
+  const upgrade = upgradeTo(hostOf(where.target))
+  const connection = openConnection<A>(new NetTransport(socket), settings, { ...addressesOf(where, socket), isAccepted: false, upgrade })
+  if (terms !== undefined) await secureDialled(connection, terms, where.target, limits, startedAt)
+  return connection.facade
 }
 
 /**
@@ -382,3 +400,9 @@ function checkWhere(where: unknown): void {
 }
 
 function ignore(): void {}
+
+/** The host or the address that is dialled; undefined for a path. */
+function hostOf(target: SocketAddress | HostAndPort): string | undefined {
+  if ('host' in target) return target.host
+  return 'address' in target ? target.address : undefined
+}

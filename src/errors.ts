@@ -123,6 +123,12 @@ export class ServerClosedError extends CodedError {
   readonly code = 'ERR_SERVER_CLOSED'
 }
 
+/** Thrown when a handshake fails, the peer is not who it should be, a record is forged, or a certificate of yours is no good. */
+export class TlsError extends CodedError {
+  override readonly name = 'TlsError'
+  readonly code = 'ERR_TLS'
+}
+
 /** Thrown when a handshake took longer than it may. */
 export class HandshakeTimeoutError extends CodedError {
   override readonly name = 'HandshakeTimeoutError'

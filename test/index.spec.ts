@@ -18,6 +18,8 @@ const NAMES = [
   'ReadTimeoutError',
   'Server',
   'ServerClosedError',
+  'TlsContext',
+  'TlsError',
   'TruncatedError',
   'UnexpectedEndError',
   'WhereToListen',

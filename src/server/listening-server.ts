@@ -8,6 +8,8 @@ import { BusyError, ServerClosedError } from '../errors.ts'
 import { type ConnectionSettings, checkOptions, checkSignal, DEFAULT_FORCE_AFTER } from '../options.ts'
 import type { ServerStatistics } from '../server-statistics.ts'
 import type { ByteConnection } from '../stream/byte-connection.ts'
+import type { Upgrade } from '../stream/connection-init.ts'
+import { upgradeTo } from '../tls/start-tls.ts'
 import { Consumers, type ConsumersOwner } from './consumers.ts'
 import { Gatekeeper, type GateOwner } from './gatekeeper.ts'
 import { type HandlerErrorPolicy, HandlerErrors, type Raisable } from './handler-errors.ts'
@@ -34,6 +36,7 @@ export class ListeningServer implements ConsumersOwner, GateOwner, HandlerOwner,
   readonly socket: GatedListener
   readonly listeningOn: unknown
   readonly lifetime: Lifetime
+  readonly upgrade: Upgrade<ByteConnection<SocketAddress>>
   readonly #slots = new Slots()
   readonly #tally = new Tally()
   readonly #gate: Gatekeeper
@@ -51,6 +54,7 @@ export class ListeningServer implements ConsumersOwner, GateOwner, HandlerOwner,
     this.socket = socket
     this.listeningOn = init.listeningOn
     this.#maxConnections = init.maxConnections
+    this.upgrade = upgradeTo(undefined, init.handshakeTimeout)
     this.lifetime = new Lifetime(socket.address, this.#slots, handler !== undefined, this)
     this.#gate = new Gatekeeper(socket, this, warnAtLimit)
     this.#errors = new HandlerErrors(this, policy)
