@@ -48,6 +48,7 @@ export {
   DelimiterNotFoundError,
   HandshakeTimeoutError,
   IdleTimeoutError,
+  ItTcpError,
   LimitExceededError,
   ListenError,
   ProxyHeaderError,
@@ -58,7 +59,15 @@ export {
   UnexpectedEndError
 } from './errors.ts'
 export { listen } from './listen.ts'
-export type { ConnectionOptions, ConnectOptions, ConnectSocketOptions, ListenOptions, ServerOptions } from './options.ts'
+export type {
+  ConnectionOptions,
+  ConnectOptions,
+  ConnectSocketOptions,
+  ListenOptions,
+  ServerOptions,
+  WithConnectionOptions
+} from './options.ts'
+export { isPeerError } from './peer-error.ts'
 export type {
   HeaderReader,
   LocalHeaderInit,
