@@ -1,8 +1,9 @@
 // Dialling: name resolution, attempts, timeout, signal, and a connection that lasts as long as a function.
 
 import { Socket } from 'node:net'
+import type { TLSSocket } from 'node:tls'
 import { inspect } from 'node:util'
-import { type SocketAddress, UNNAMED } from './address.ts'
+import { type HostAndPort, type SocketAddress, UNNAMED } from './address.ts'
 import { type DialLimits, type Dialled, dial, inetAddresses, isUnix, type Step } from './client/dial.ts'
 import { sendFirst } from './client/send-first.ts'
 import type { Connection } from './connection.ts'
@@ -22,6 +23,10 @@ import { headerToSend } from './proxy/format-header.ts'
 import { openConnection } from './stream/connection-facade.ts'
 import { createDialSocket, setKeepAlive } from './stream/net-socket.ts'
 import { NetTransport } from './stream/net-transport.ts'
+import { clientTerms } from './tls/client-options.ts'
+import { secureDialled, secureSocket } from './tls/secure-dialled.ts'
+import { upgradeTo } from './tls/start-tls.ts'
+import type { TlsClientOptions } from './tls.ts'
 import type { WhereToConnect } from './where-to-connect.ts'
 
 const ACTION = 'Cannot connect'
@@ -50,10 +55,18 @@ const ACTION = 'Cannot connect'
  * for await (const chunk of socket) console.log(`${chunk}`)
  * ```
  */
+export function connectSocket(
+  where: WhereToConnect<SocketAddress>,
+  options: ConnectSocketOptions & { readonly tls: true | TlsClientOptions }
+): Promise<TLSSocket>
+export function connectSocket(where: WhereToConnect<SocketAddress>, options?: ConnectSocketOptions): Promise<Socket>
 export async function connectSocket(where: WhereToConnect<SocketAddress>, options: ConnectSocketOptions = {}): Promise<Socket> {
   checkWhere(where)
-  const { socket } = await dial(where, dialLimits(options), createSocket, stepsOf(options))
-  return socket
+  const limits = dialLimits(options)
+  const terms = options.tls === undefined ? undefined : clientTerms(ACTION, options.tls, hostOf(where.target))
+  const startedAt = performance.now()
+  const { socket } = await dial(where, limits, createSocket, stepsOf(options))
+  return terms === undefined ? socket : await secureSocket(socket, terms, where.target, limits, startedAt)
 }
 
 /**
@@ -90,10 +103,19 @@ export function connect(where: WhereToConnect<SocketAddress>, options?: ConnectO
 export async function connect<A extends SocketAddress>(where: WhereToConnect<A>, options: ConnectOptions = {}): Promise<Connection<A>> {
   checkWhere(where)
   const limits = dialLimits(options)
+  const terms = options.tls === undefined ? undefined : clientTerms(ACTION, options.tls, hostOf(where.target))
+  const startedAt = performance.now()
   const settings = connectionSettings(ACTION, options)
   const dialled = await dial(where, limits, createDialSocket, stepsOf(options))
   if (!isUnix(where.target)) setKeepAlive(dialled.socket, settings.keepAlive)
-  return openConnection<A>(new NetTransport(dialled.socket), settings, { ...addressesOf(where, dialled), isAccepted: false }).facade
+  const upgrade = upgradeTo(hostOf(where.target))
+  const connection = openConnection<A>(new NetTransport(dialled.socket), settings, {
+    ...addressesOf(where, dialled),
+    isAccepted: false,
+    upgrade
+  })
+  if (terms !== undefined) await secureDialled(connection, terms, where.target, limits, startedAt)
+  return connection.facade
 }
 
 /**
@@ -208,3 +230,9 @@ function checkWhere(where: unknown): void {
 }
 
 function ignore(): void {}
+
+/** The host or the address that is dialled; undefined for a path. */
+function hostOf(target: SocketAddress | HostAndPort): string | undefined {
+  if ('host' in target) return target.host
+  return 'address' in target ? target.address : undefined
+}
