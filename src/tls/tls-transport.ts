@@ -55,8 +55,11 @@ export class TlsTransport implements Transport, TlsSocketOwner {
   // Whether we told Node.js to read no more: libuv can't have seen FIN then.
   #isStopped = false
   #hasEnded = false
+  // Whether the write that is being handed over is so already.
   #isWriting = false
   #isHandedOver = false
+  #isInFlight = false
+  #endsBehindWrite = false
 
   constructor(carrier: Socket, init: TlsInit, early: readonly Uint8Array[] = []) {
     this.#carrier = carrier
@@ -107,6 +110,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     if (length === 1) tls._write((first as WriteEntry).chunk, (first as WriteEntry).encoding, callback)
     else tls._writev(Object.assign(entries, { allBuffers: entries.every(isBuffer) }), callback)
     this.#isWriting = false
+    this.#isInFlight = !this.#isHandedOver
     return this.#isHandedOver
   }
 
@@ -219,15 +223,23 @@ export class TlsTransport implements Transport, TlsSocketOwner {
   }
 
   #written(error: Error | undefined): void {
-    if (!this.#isWriting) this.#events?.written(error && this.#causeOf(error))
-    else if (error === undefined) this.#isHandedOver = true
-    else nextTick(() => this.#events?.written(this.#causeOf(error)))
+    if (this.#isWriting && error === undefined) {
+      this.#isHandedOver = true
+      return
+    }
+    this.#isInFlight = false
+    if (this.#isWriting) nextTick(() => this.#events?.written(this.#causeOf(error as Error)))
+    else this.#events?.written(error && this.#causeOf(error))
+    if (this.#endsBehindWrite && !this.#isInFlight) this.end()
   }
 
   // FIN would overtake close_notify while TLSWrap has something in flight: an empty write comes back behind it.
   #end(): void {
     const tls = this.#socket
     if (this.#isDestroyed || tls === undefined || tls._handle === null) return
+    // TLSWrap ends the process if it is given another write.
+    this.#endsBehindWrite = this.#isInFlight
+    if (this.#isInFlight) return
     const finished = (error?: Error | null): void => {
       if (!this.#isDestroyed) this.#events?.finished(error ? this.#causeOf(error) : undefined)
     }
