@@ -28,9 +28,15 @@ export { consumerPool } from './consumer-pool.ts'
 export type {
   ConnectionCloseMessage,
   ConnectionOpenMessage,
+  ObservedServer,
   ServerDescriptorsExhaustedMessage,
+  ServerGateMessage,
+  ServerHandlerEndMessage,
   ServerHandlerErrorMessage,
-  ServerLimitMessage
+  ServerLimitMessage,
+  ServerMessage,
+  ServerTurnedAwayMessage,
+  TurningStep
 } from './diagnostics.ts'
 export {
   BufferAgeLimitError,
@@ -42,6 +48,7 @@ export {
   DelimiterNotFoundError,
   HandshakeTimeoutError,
   IdleTimeoutError,
+  ItTcpError,
   LimitExceededError,
   ListenError,
   ProxyHeaderError,
@@ -51,7 +58,16 @@ export {
   TruncatedError,
   UnexpectedEndError
 } from './errors.ts'
-export type { ConnectionOptions, ConnectOptions, ConnectSocketOptions, ListenOptions, ServerOptions } from './options.ts'
+export { listen } from './listen.ts'
+export type {
+  ConnectionOptions,
+  ConnectOptions,
+  ConnectSocketOptions,
+  ListenOptions,
+  ServerOptions,
+  WithConnectionOptions
+} from './options.ts'
+export { isPeerError } from './peer-error.ts'
 export type {
   HeaderReader,
   LocalHeaderInit,
@@ -63,11 +79,12 @@ export type {
 export { formatProxyHeader, readProxyHeader } from './proxy-header.ts'
 export type { Bytes, LimitedReadOptions, LineOptions, Reader, ReadOptions } from './reader.ts'
 export type { InetServer, ListeningSocketInfo as ListeningSocket, ServerCloseOptions, UnixServer } from './server.ts'
-export { listen, Server } from './server.ts'
+export { Server } from './server.ts'
+export type { ServerStatistics } from './server-statistics.ts'
 export type { ConnectionTls, Pem, StartTlsOptions, TlsClientOptions, TlsContextOptions, TlsIdentity, TlsOptions } from './tls.ts'
 export { TlsContext } from './tls-context.ts'
 export type { BindOptions, InetWhereToConnect, UnixWhereToConnect, WhereToConnect } from './where-to-connect.ts'
 export { toFile, toHostAndPort, toInetAddress, toUnixAddress } from './where-to-connect.ts'
-export type { InetWhereToListen, OnFileOptions, OnPortOptions, UnixWhereToListen } from './where-to-listen.ts'
-export { onFile, onFileDescriptor, onPort, onPortChosenByOs, WhereToListen } from './where-to-listen.ts'
+export type { InetWhereToListen, OnFileDescriptorOptions, OnFileOptions, OnPortOptions, UnixWhereToListen } from './where-to-listen.ts'
+export { onFile, onFileDescriptor, onInherited, onPort, onPortChosenByOs, WhereToListen } from './where-to-listen.ts'
 export type { Chunk, Source, Writer } from './writer.ts'

@@ -1,7 +1,10 @@
 // The options, their defaults with the reason for each, and the checks that come before anything happens.
 
 import { inspect } from 'node:util'
-import type { TlsClientOptions } from './tls.ts'
+import type { SocketAddress } from './address.ts'
+import { isAbortSignal } from './async/abort.ts'
+import type { ProxyHeaderInit } from './proxy/header.ts'
+import type { TlsClientOptions, TlsContext } from './tls.ts'
 
 /** Milliseconds before a connection attempt is given up: that of Async. */
 export const DEFAULT_TIMEOUT = 30_000
@@ -17,6 +20,8 @@ export const DEFAULT_FORCE_AFTER = 30_000
 export const DEFAULT_LINGER = 2_000
 /** Clients the kernel queues: what Node.js asks for, and clamped by the system (`somaxconn`). */
 export const DEFAULT_BACKLOG = 511
+/** Milliseconds from accept to the handler, over a PROXY header and a TLS handshake: a few round trips, and resends of them. */
+export const DEFAULT_HANDSHAKE_TIMEOUT = 10_000
 /** Bytes that a line or a delimited record may have: what `asyncio` and `bufio` allow too. */
 export const DEFAULT_MAX_LENGTH = 65_536
 
@@ -37,6 +42,13 @@ export interface ConnectSocketOptions {
    * @default no TLS
    */
   tls?: true | TlsClientOptions
+  /**
+   * The PROXY header to send before anything else, also before a TLS handshake, as soon as it is connected: on whose behalf this is. It counts
+   * in neither `bytesWritten` nor `bytesPending`.
+   *
+   * @default none
+   */
+  proxyHeader?: ProxyHeaderInit
 }
 
 /** How a connection behaves once it is there; for clients and for servers. */
@@ -70,15 +82,33 @@ export interface ConnectionOptions {
   keepAlive?: number | false
 }
 
-/** The options of `connect` and `withConnection`. */
+/** The options of `connect`. */
 export interface ConnectOptions extends ConnectSocketOptions, ConnectionOptions {}
 
+/** The options of `withConnection`: of connecting, and of closing as `connection.close()` takes them. */
+export interface WithConnectionOptions extends ConnectOptions {
+  /**
+   * Milliseconds for handing over what was written once the function has ended, after which the connection is aborted; 0 aborts at once
+   * what is not with the operating system yet.
+   *
+   * @default 30_000
+   */
+  forceAfter?: number
+  /**
+   * Milliseconds to wait for the peer's end after ours before the descriptor is closed; 0 closes right behind ours, and the system sends
+   * a RST if input is unread. A peer that closes when it sees our end is not waited for any longer.
+   *
+   * @default 2_000
+   */
+  linger?: number
+}
+
 /** The options of `listen`. */
-export interface ListenOptions extends ConnectionOptions {
+export interface ListenOptions<A = SocketAddress> extends ConnectionOptions {
   /**
    * Connections that may be open or in a handler at once; further clients wait in the kernel's queue. At least 1.
    *
-   * @default 90 % of the soft limit of open descriptors
+   * @default 90 % of the soft limit of open descriptors, which Node.js raises to the hard one at its start
    */
   maxConnections?: number
   /**
@@ -91,13 +121,57 @@ export interface ListenOptions extends ConnectionOptions {
   backlog?: number
   /** Closes the server when aborted. */
   signal?: AbortSignal
+  /**
+   * Decides by its address whether a client may come in; false resets it at once, before it takes a slot. Behind a PROXY header it is asked
+   * after that, about the client's address. It must be quick and return true or false: what it throws goes to `onHandlerError`, and turns the client away.
+   *
+   * @default every client may
+   */
+  admit?: (address: A) => boolean
+  /**
+   * Connections of one IP address that may be open or in a handler at once; a further one is reset at once, before it takes a slot. An IPv6
+   * client counts by the first 64 bits of its address, a client behind a PROXY header by its own. Unix clients have no address, and are not
+   * counted. At least 1.
+   *
+   * @default no limit
+   */
+  maxConnectionsPerAddress?: number
+  /**
+   * Takes the client's address from a PROXY header, of either version, that every connection must then start with: for servers behind a balancer.
+   * `from` are the IP addresses and CIDR ranges that may send one, `'unix'` for the peers of a unix socket, or `'anybody'`, who then can claim to
+   * be anybody; others are turned away before a byte of theirs is read. `maxLength` is how many bytes a header of version 2 may announce.
+   *
+   * @default undefined: no byte is looked at; `maxLength` 4096
+   */
+  proxyProtocol?: { from: readonly string[] | 'anybody'; maxLength?: number }
+  /**
+   * Speaks TLS with every client, from its first byte behind a PROXY header: the handler is called when the handshake is done. A client that
+   * fails is turned away.
+   *
+   * @default no TLS
+   */
+  tls?: TlsContext
+  /**
+   * Milliseconds from accept until a client has sent its PROXY header and made its TLS handshake; then it is reset. Bytes do not prolong
+   * it. `Infinity` for no limit.
+   *
+   * @default 10_000
+   */
+  handshakeTimeout?: number
+  /**
+   * Whether a warning is emitted, at most once a minute, when `maxConnections` is reached.
+   *
+   * @default true
+   */
+  warnAtLimit?: boolean
 }
 
 /** The options of `Server.create`. */
-export interface ServerOptions<A> extends ListenOptions {
+export interface ServerOptions<A> extends ListenOptions<A> {
   /**
    * What happens when a handler throws or rejects: `'raise'` stops the server and rejects `finished`, `'ignore'` goes on,
-   * a function is called with the client's address and the error once that connection is closed.
+   * a function is called with the client's address and the error once that connection is closed. It is also told of clients that were
+   * turned away by a PROXY header or a TLS handshake, of which nothing is raised.
    *
    * @default 'raise'
    */
@@ -129,7 +203,7 @@ export function connectionSettings(action: string, options: ConnectionOptions): 
   return { readerBufferSize, bufferAgeLimit, idleTimeout, keepAlive }
 }
 
-/** Checks that `options` is an object or absent: a number in its place would otherwise be no options at all. */
+/** Checks that `options` is an object: anything else in its place would otherwise be no options at all. */
 export function checkOptions(action: string, options: unknown): void {
   if (options === null || typeof options !== 'object') {
     throw new TypeError(`${action} as 'options' must be an object: received ${inspect(options)}`)
@@ -151,9 +225,11 @@ export function checkChoice(action: string, name: string, value: unknown, choice
   throw new TypeError(`${action} as '${name}' must be ${words}: received ${inspect(value)}`)
 }
 
+/** Checks a string that is neither empty nor cut off by a NUL where it becomes a C string. */
 export function checkString(action: string, name: string, value: unknown): void {
   if (typeof value !== 'string') throw new TypeError(`${action} as '${name}' must be a string: received ${inspect(value)}`)
   if (value === '') throw new RangeError(`${action} as '${name}' must not be empty: received ''`)
+  if (value.includes('\0')) throw new RangeError(`${action} as '${name}' must not contain a NUL: received ${inspect(value)}`)
 }
 
 /** Checks a duration in milliseconds: above 0, `Infinity` allowed. */
@@ -193,7 +269,7 @@ export function checkPort(action: string, name: string, value: unknown, minimum:
 }
 
 export function checkSignal(action: string, signal: unknown): void {
-  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+  if (signal !== undefined && !isAbortSignal(signal)) {
     throw new TypeError(`${action} as 'signal' must be an AbortSignal: received ${inspect(signal)}`)
   }
 }

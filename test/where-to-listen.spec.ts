@@ -1,6 +1,6 @@
 import { expect } from 'chai'
-import { onFile, onFileDescriptor, onPort, onPortChosenByOs, WhereToListen } from '../src/where-to-listen.ts'
-import { BAD_HOSTS, BAD_PATHS, BAD_PORTS, refuses } from './helpers/bad-input.ts'
+import { onFile, onFileDescriptor, onInherited, onPort, onPortChosenByOs, WhereToListen } from '../src/where-to-listen.ts'
+import { BAD_HOSTS, BAD_PATHS, BAD_PORTS, NO_OPTIONS, refuses } from './helpers/bad-input.ts'
 
 const ACTION = 'Cannot describe where to listen'
 const BAD_BOOLEANS = [1, 'true', null]
@@ -27,6 +27,7 @@ describe('onPort', () => {
   })
 
   refuses('port', ACTION, BAD_PORTS, (port) => onPort(port as number))
+  refuses('options', ACTION, NO_OPTIONS, (options) => onPort(0, options as object))
   refuses(
     'host',
     ACTION,
@@ -40,6 +41,7 @@ describe('onPort', () => {
 describe('onPortChosenByOs', () => {
   it('describes port 0', () => {
     expect(onPortChosenByOs().target).to.deep.equal(onPort(0).target)
+    expect(() => onPortChosenByOs('127.0.0.1' as never)).to.throw(TypeError, "as 'options' must be an object: received '127.0.0.1'")
     expect(onPortChosenByOs({ host: '127.0.0.1' }).target).to.deep.equal(onPort(0, { host: '127.0.0.1' }).target)
   })
 })
@@ -60,6 +62,7 @@ describe('onFile', () => {
   })
 
   refuses('path', ACTION, BAD_PATHS, (path) => onFile(path as string))
+  refuses('options', ACTION, NO_OPTIONS, (options) => onFile('/run/app.sock', options as never))
   refuses('mode', ACTION, [-1, 0o1000, 1.5, Number.NaN, '600', null], (mode) => onFile('/run/app.sock', { mode: mode as number }))
 
   if (process.platform === 'linux') {
@@ -80,7 +83,23 @@ describe('onFileDescriptor', () => {
     expect(onFileDescriptor(3).listeningOn(address as never)).to.equal(address)
   })
 
-  refuses('fd', ACTION, [-1, 1.5, Number.NaN, '3', null, undefined], (fd) => onFileDescriptor(fd as number))
+  it('keeps whether to duplicate it', () => {
+    expect(onFileDescriptor(3, { duplicate: true }).target).to.deep.equal({ kind: 'descriptor', fd: 3, duplicate: true })
+    expect(onFileDescriptor(2 ** 31 - 1).target).to.have.property('fd', 2 ** 31 - 1)
+  })
+
+  refuses('fd', ACTION, [-1, 1.5, 2 ** 31, 2 ** 40, Number.NaN, '3', null, undefined], (fd) => onFileDescriptor(fd as number))
+  refuses('options', ACTION, NO_OPTIONS, (options) => onFileDescriptor(3, options as never))
+  refuses('duplicate', ACTION, BAD_BOOLEANS, (duplicate) => onFileDescriptor(3, { duplicate: duplicate as boolean }))
+})
+
+describe('onInherited', () => {
+  it('is undefined where nothing was inherited', () => {
+    expect(onInherited()).to.equal(undefined)
+    expect(onInherited('web')).to.equal(undefined)
+  })
+
+  refuses('name', ACTION, ['', 3, null, {}], (name) => onInherited(name as string))
 })
 
 describe('WhereToListen.create', () => {

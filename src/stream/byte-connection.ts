@@ -3,11 +3,12 @@
 import type { Socket } from 'node:net'
 import { formatAddress, type SocketAddress } from '../address.ts'
 import { Deferred } from '../async/deferred.ts'
-import { StallLimit } from '../async/stall-timer.ts'
+import { AbortController } from '../async/platform.ts'
+import { StallTimer } from '../async/stall-timer.ts'
 import { startTimer } from '../async/timer.ts'
 import type { CloseOptions, Connection } from '../connection.ts'
 import { connectionClose } from '../diagnostics.ts'
-import { ConnectionClosedError, IdleTimeoutError, isFrom, withOrigin } from '../errors.ts'
+import { asDeliberate, ConnectionClosedError, IdleTimeoutError, isFrom, withOrigin } from '../errors.ts'
 import { type ConnectionSettings, DEFAULT_FORCE_AFTER, DEFAULT_LINGER } from '../options.ts'
 import type { Writer } from '../writer.ts'
 import { brokenBy, truncated } from './broken.ts'
@@ -45,7 +46,7 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
   // For how long it waits for the peer's FIN, once it does.
   #lingersFor: number | undefined
   #forceAt = Number.POSITIVE_INFINITY
-  #idle: StallLimit | undefined
+  #idle: StallTimer | undefined
   #broken: Error | undefined
   #openedAt: number | undefined
 
@@ -110,7 +111,7 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
 
   abort(reason?: unknown): void {
     if (this.#isOver) return
-    const error = this.#closedError('The connection was aborted', reason)
+    const error = asDeliberate(this.#closedError('The connection was aborted', reason))
     this.#end(reason === undefined ? error : reason)
     this.incoming.close(() => error)
     this.outgoing.fail(error)
@@ -227,8 +228,6 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
     this.#transport.reset()
   }
 
-  // -------------------------------------------------------------------------------------------------------------------
-
   get #isOver(): boolean {
     return this.#state === 'ended' || this.#state === 'closed' || this.#state === 'detached'
   }
@@ -269,7 +268,7 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
 
   #limitIdleness(limit: number): void {
     const progress = (): number => this.incoming.bytesRead + this.outgoing.bytesWritten
-    this.#idle = new StallLimit(limit, progress, () => {
+    this.#idle = new StallTimer(limit, progress, () => {
       const message = `No byte went to or came from ${formatAddress(this.init.remoteAddress)} for ${limit} ms`
       this.breakOff(withOrigin(new IdleTimeoutError(message), this))
     })

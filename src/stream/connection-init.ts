@@ -1,6 +1,8 @@
 // What a connection begins with: its ends, what it can become, and who is told of its own end.
 
 import type { SocketAddress } from '../address.ts'
+import type { ObservedServer } from '../diagnostics.ts'
+import type { ProxyHeader } from '../proxy-header.ts'
 import type { StartTlsOptions, TlsClientOptions, TlsContext } from '../tls.ts'
 
 /** What made the connection, and so who is told of its end. `C` is the machine, which this file does not know. */
@@ -11,6 +13,10 @@ export interface ConnectionInit<A extends SocketAddress, C = never> {
   readonly isAccepted: boolean
   /** How it goes on in TLS, which whoever makes it knows, and the stream does not. */
   readonly upgrade?: Upgrade<C>
+  /** The server that accepted it. */
+  readonly server?: ObservedServer
+  /** The PROXY header that told its ends, and who sent that. */
+  proxy?: (ProxyHeader & { readonly via: SocketAddress }) | null
   /** Called when the carrier is released. */
   onClosed?(connection: C): void
 }

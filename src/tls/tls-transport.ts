@@ -1,6 +1,7 @@
 // TLS over a connected net.Socket, on its very handle: a TLSSocket as a transport, used by the members of its implementer.
 
 import type { Socket } from 'node:net'
+import { nextTick, setImmediate } from '../async/platform.ts'
 import { handedOver, lent } from '../stream/read-buffer.ts'
 import type { Transport, TransportEvents, WriteEntry } from '../stream/transport.ts'
 import {
@@ -16,10 +17,6 @@ import {
 import type { ConnectionTls } from '../tls.ts'
 import type { Handshake } from './handshake.ts'
 import { handshakeError, isOfOpenSsl, recordError } from './tls-error.ts'
-
-// Kept from the beginning: a test's fake of them must not stop the bytes.
-const { nextTick } = process
-const setImmediate = globalThis.setImmediate
 
 /** What TLSWrap gathers is copied, and a record has no more; a longer buffer goes as it is. */
 const GATHER_SIZE = 16_384

@@ -2,8 +2,8 @@
 
 import { connect } from '../../src/connect.ts'
 import type { Connection } from '../../src/connection.ts'
+import { listen } from '../../src/listen.ts'
 import type { ConnectOptions, ListenOptions } from '../../src/options.ts'
-import { listen } from '../../src/server.ts'
 import type { TlsClientOptions, TlsContextOptions } from '../../src/tls.ts'
 import { TlsContext } from '../../src/tls-context.ts'
 import { toHostAndPort } from '../../src/where-to-connect.ts'

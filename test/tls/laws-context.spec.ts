@@ -3,7 +3,7 @@ import { connect as connectTls, type ConnectionOptions as NodeOptions, type TLSS
 import { expect } from 'chai'
 import type { Connection } from '../../src/connection.ts'
 import { ConnectionClosedError, HandshakeTimeoutError, TlsError } from '../../src/errors.ts'
-import { listen } from '../../src/server.ts'
+import { listen } from '../../src/listen.ts'
 import type { TlsContextOptions } from '../../src/tls.ts'
 import { TlsContext } from '../../src/tls-context.ts'
 import { onPortChosenByOs } from '../../src/where-to-listen.ts'
