@@ -3,7 +3,8 @@
 import { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { inspect } from 'node:util'
-import { type HostAndPort, type SocketAddress, UNNAMED } from './address.ts'
+import { type SocketAddress, UNNAMED } from './address.ts'
+import { now } from './async/clock.ts'
 import { type DialLimits, type Dialled, dial, inetAddresses, isUnix, type Step } from './client/dial.ts'
 import { sendFirst } from './client/send-first.ts'
 import type { Connection } from './connection.ts'
@@ -23,7 +24,7 @@ import { headerToSend } from './proxy/format-header.ts'
 import { openConnection } from './stream/connection-facade.ts'
 import { createDialSocket, setKeepAlive } from './stream/net-socket.ts'
 import { NetTransport } from './stream/net-transport.ts'
-import { clientTerms } from './tls/client-options.ts'
+import { type ClientTerms, clientTerms } from './tls/client-options.ts'
 import { secureDialled, secureSocket } from './tls/secure-dialled.ts'
 import { upgradeTo } from './tls/start-tls.ts'
 import type { TlsClientOptions } from './tls.ts'
@@ -63,10 +64,11 @@ export function connectSocket(where: WhereToConnect<SocketAddress>, options?: Co
 export async function connectSocket(where: WhereToConnect<SocketAddress>, options: ConnectSocketOptions = {}): Promise<Socket> {
   checkWhere(where)
   const limits = dialLimits(options)
-  const terms = options.tls === undefined ? undefined : clientTerms(ACTION, options.tls, hostOf(where.target))
-  const startedAt = performance.now()
-  const { socket } = await dial(where, limits, createSocket, stepsOf(options))
-  return terms === undefined ? socket : await secureSocket(socket, terms, where.target, limits, startedAt)
+  const terms = tlsTerms(options, where)
+  const steps = stepsOf(options)
+  const secure: Step = (socket) => secureSocket(socket, terms as ClientTerms, where.target)
+  const { socket } = await dial(where, limits, createSocket, terms === undefined ? steps : [...steps, secure])
+  return socket
 }
 
 /**
@@ -103,17 +105,13 @@ export function connect(where: WhereToConnect<SocketAddress>, options?: ConnectO
 export async function connect<A extends SocketAddress>(where: WhereToConnect<A>, options: ConnectOptions = {}): Promise<Connection<A>> {
   checkWhere(where)
   const limits = dialLimits(options)
-  const terms = options.tls === undefined ? undefined : clientTerms(ACTION, options.tls, hostOf(where.target))
-  const startedAt = performance.now()
+  const terms = tlsTerms(options, where)
+  const startedAt = now()
   const settings = connectionSettings(ACTION, options)
   const dialled = await dial(where, limits, createDialSocket, stepsOf(options))
   if (!isUnix(where.target)) setKeepAlive(dialled.socket, settings.keepAlive)
-  const upgrade = upgradeTo(hostOf(where.target))
-  const connection = openConnection<A>(new NetTransport(dialled.socket), settings, {
-    ...addressesOf(where, dialled),
-    isAccepted: false,
-    upgrade
-  })
+  const init = { ...addressesOf(where, dialled), isAccepted: false, upgrade: upgradeTo(hostOf(where)) }
+  const connection = openConnection<A>(new NetTransport(dialled.socket), settings, init)
   if (terms !== undefined) await secureDialled(connection, terms, where.target, limits, startedAt)
   return connection.facade
 }
@@ -198,6 +196,16 @@ function stepsOf({ proxyHeader }: ConnectSocketOptions): readonly Step[] {
 
 const NO_STEPS: readonly Step[] = []
 
+function tlsTerms({ tls }: ConnectSocketOptions, where: WhereToConnect<SocketAddress>): ClientTerms | undefined {
+  return tls === undefined ? undefined : clientTerms(ACTION, tls, hostOf(where))
+}
+
+/** The host or the address that is dialled; undefined for a path. */
+function hostOf({ target }: WhereToConnect<SocketAddress>): string | undefined {
+  if ('host' in target) return target.host
+  return 'address' in target ? target.address : undefined
+}
+
 function addressesOf<A extends SocketAddress>(where: WhereToConnect<A>, dialled: Dialled): { remoteAddress: A; localAddress: A } {
   const { target } = where
   const addresses = isUnix(target) ? { remoteAddress: target, localAddress: UNNAMED } : inetAddresses(dialled)
@@ -230,9 +238,3 @@ function checkWhere(where: unknown): void {
 }
 
 function ignore(): void {}
-
-/** The host or the address that is dialled; undefined for a path. */
-function hostOf(target: SocketAddress | HostAndPort): string | undefined {
-  if ('host' in target) return target.host
-  return 'address' in target ? target.address : undefined
-}

@@ -14,7 +14,7 @@ const CLOSED = -1
 export interface SlotOwner {
   /** What users hold. */
   readonly shell: ObservedServer
-  /** How its connections go on in TLS. */
+  /** How a connection goes on in TLS. */
   readonly upgrade: Upgrade<ByteConnection<SocketAddress>>
   /** The descriptor of a connection is closed. */
   connectionClosed(connection: ByteConnection<SocketAddress>): void
@@ -49,12 +49,12 @@ export class Slot implements ConnectionInit<SocketAddress, ByteConnection<Socket
     this.owner = owner
   }
 
-  get upgrade(): Upgrade<ByteConnection<SocketAddress>> {
-    return this.owner.upgrade
-  }
-
   get server(): ObservedServer {
     return this.owner.shell
+  }
+
+  get upgrade(): Upgrade<ByteConnection<SocketAddress>> {
+    return this.owner.upgrade
   }
 
   get isOpen(): boolean {
