@@ -55,6 +55,7 @@ export {
   ProxyHeaderError,
   ReadTimeoutError,
   ServerClosedError,
+  TlsError,
   TruncatedError,
   UnexpectedEndError
 } from './errors.ts'
@@ -83,6 +84,8 @@ export type { InetServer, ListeningSocketInfo as ListeningSocket, ServerCloseOpt
 export { Server } from './server.ts'
 export type { ServerStatistics } from './server-statistics.ts'
 export { fromDuplex, toDuplex, toWebStreams } from './streams.ts'
+export type { ConnectionTls, Pem, StartTlsOptions, TlsClientOptions, TlsContextOptions, TlsIdentity, TlsOptions } from './tls.ts'
+export { TlsContext } from './tls-context.ts'
 export type { WebStreams } from './web-streams.ts'
 export type { BindOptions, InetWhereToConnect, UnixWhereToConnect, WhereToConnect } from './where-to-connect.ts'
 export { toFile, toHostAndPort, toInetAddress, toUnixAddress } from './where-to-connect.ts'

@@ -4,7 +4,7 @@ import type { SocketAddress } from '../address.ts'
 import type { ObservedServer } from '../diagnostics.ts'
 import type { ProxyHeader } from '../proxy-header.ts'
 import type { ByteConnection } from '../stream/byte-connection.ts'
-import type { ConnectionInit } from '../stream/connection-init.ts'
+import type { ConnectionInit, Upgrade } from '../stream/connection-init.ts'
 import { cutOff } from '../stream/detach.ts'
 
 /** The index of a connection that is not open. */
@@ -14,6 +14,8 @@ const CLOSED = -1
 export interface SlotOwner {
   /** What users hold. */
   readonly shell: ObservedServer
+  /** How a connection goes on in TLS. */
+  readonly upgrade: Upgrade<ByteConnection<SocketAddress>>
   /** The descriptor of a connection is closed. */
   connectionClosed(connection: ByteConnection<SocketAddress>): void
 }
@@ -49,6 +51,10 @@ export class Slot implements ConnectionInit<SocketAddress, ByteConnection<Socket
 
   get server(): ObservedServer {
     return this.owner.shell
+  }
+
+  get upgrade(): Upgrade<ByteConnection<SocketAddress>> {
+    return this.owner.upgrade
   }
 
   get isOpen(): boolean {

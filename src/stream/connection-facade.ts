@@ -5,6 +5,7 @@ import { inspect } from 'node:util'
 import { formatAddress, type SocketAddress } from '../address.ts'
 import type { Connection, ReceivedProxyHeader } from '../connection.ts'
 import type { ConnectionSettings } from '../options.ts'
+import type { ConnectionTls, StartTlsOptions, TlsClientOptions, TlsContext } from '../tls.ts'
 import { ByteConnection } from './byte-connection.ts'
 import { ByteStreamFacade, machineOf } from './byte-stream-facade.ts'
 import type { ConnectionInit } from './connection-init.ts'
@@ -30,6 +31,16 @@ export class ConnectionFacade<A extends SocketAddress> extends ByteStreamFacade 
 
   get proxy(): ReceivedProxyHeader | null {
     return under(this).init.proxy ?? null
+  }
+
+  get tls(): ConnectionTls | null {
+    return under(this).transport.tls ?? null
+  }
+
+  async startTls(options: TlsContext | TlsClientOptions | true, limits?: StartTlsOptions): Promise<void> {
+    const { upgrade } = under(this).init
+    if (upgrade === undefined) throw new TypeError('Cannot start TLS as this kind of connection has none')
+    await upgrade.startTls(under(this), options, limits)
   }
 
   detach(): Promise<Socket> {
