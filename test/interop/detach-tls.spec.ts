@@ -16,6 +16,7 @@ import {
   toWebStreams
 } from '../../src/index.ts'
 import { type Certificates, useCertificates } from '../helpers/certificates.ts'
+import { quietWarnings } from '../helpers/quiet.ts'
 import { rejection } from '../helpers/rejection.ts'
 import { useScope } from '../helpers/scope.ts'
 import { closed } from '../helpers/settings.ts'
@@ -62,11 +63,7 @@ describe('Over TLS', () => {
 
   it('node:https serves 100 clients through 3 slots', async function () {
     this.timeout(30_000)
-    const printers = process.listeners('warning')
-    process.removeAllListeners('warning')
-    scope.defer(() => {
-      for (const printer of printers) process.on('warning', printer)
-    })
+    quietWarnings(scope)
     let now = 0
     let most = 0
     const https = createServer({}, async ({ url, socket }, response) => {

@@ -6,6 +6,7 @@ import { expect } from 'chai'
 import { BusyError, type Connection, ConnectionClosedError, ConnectionResetError, onPortChosenByOs, Server } from '../../src/index.ts'
 import { machineOf } from '../../src/stream/byte-stream-facade.ts'
 import { cutOff } from '../../src/stream/detach.ts'
+import { quietWarnings } from '../helpers/quiet.ts'
 import { rawClient, readToEnd } from '../helpers/raw.ts'
 import { rejection } from '../helpers/rejection.ts'
 import { useScope } from '../helpers/scope.ts'
@@ -247,6 +248,7 @@ describe('detach()', () => {
   const scope = useScope()
 
   it('a server holds the slot until the socket closes, also when the handler has ended; closeExistingConnections cuts it off', async () => {
+    quietWarnings(scope)
     const sockets: Socket[] = []
     const server = scope.open(
       await Server.create(onPortChosenByOs({ host: '127.0.0.1' }), { maxConnections: 1 }, async (connection) => {
