@@ -10,6 +10,8 @@ import type { TlsClientOptions, TlsContext } from './tls.ts'
 export const DEFAULT_TIMEOUT = 30_000
 /** Bytes read ahead of the consumer: what Node.js reads from the kernel at once. */
 export const DEFAULT_READER_BUFFER_SIZE = 65_536
+/** Milliseconds from accept to the handler, for a PROXY header and a TLS handshake together: between ranch's 5 s and the 30 s of others. */
+export const DEFAULT_HANDSHAKE_TIMEOUT = 10_000
 /** Milliseconds for which a peer may take no byte of what waits for it: Async's two minutes. */
 export const DEFAULT_BUFFER_AGE_LIMIT = 120_000
 /** Milliseconds of silence before TCP keep-alive probes: below the idle limit of common NAT boxes and balancers. */
@@ -20,8 +22,6 @@ export const DEFAULT_FORCE_AFTER = 30_000
 export const DEFAULT_LINGER = 2_000
 /** Clients the kernel queues: what Node.js asks for, and clamped by the system (`somaxconn`). */
 export const DEFAULT_BACKLOG = 511
-/** Milliseconds from accept to the handler, over a PROXY header and a TLS handshake: a few round trips, and resends of them. */
-export const DEFAULT_HANDSHAKE_TIMEOUT = 10_000
 /** Bytes that a line or a delimited record may have: what `asyncio` and `bufio` allow too. */
 export const DEFAULT_MAX_LENGTH = 65_536
 

@@ -14,14 +14,14 @@ import { Consumers, type ConsumersOwner } from './consumers.ts'
 import { Gatekeeper, type GateOwner } from './gatekeeper.ts'
 import { type HandlerErrorPolicy, HandlerErrors, type Raisable } from './handler-errors.ts'
 import { Lifetime } from './lifetime.ts'
-import type { Accepted, ListeningSocket } from './listening-socket.ts'
+import type { Accepted, GatedListener } from './listening-socket.ts'
 import { type EntryRules, Reception, type ReceptionOwner } from './reception.ts'
 import { Slots, slotOf } from './slots.ts'
 import { type AnyHandler, type HandlerOwner, StandingHandler } from './standing-handler.ts'
 import { Tally } from './tally.ts'
 
 export interface ListeningServerInit extends EntryRules {
-  readonly socket: ListeningSocket
+  readonly socket: GatedListener
   readonly settings: ConnectionSettings
   readonly listeningOn: unknown
   readonly maxConnections: number
@@ -33,7 +33,7 @@ export interface ListeningServerInit extends EntryRules {
 
 /** The machine under a `Server`. It accepts once it has been started. */
 export class ListeningServer implements ConsumersOwner, GateOwner, HandlerOwner, Raisable, ReceptionOwner {
-  readonly socket: ListeningSocket
+  readonly socket: GatedListener
   readonly listeningOn: unknown
   readonly lifetime: Lifetime
   readonly upgrade: Upgrade<ByteConnection<SocketAddress>>

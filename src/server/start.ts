@@ -21,7 +21,7 @@ import { secureAccepted } from '../tls/secure-accepted.ts'
 import type { WhereToListen } from '../where-to-listen.ts'
 import type { HandlerErrorPolicy } from './handler-errors.ts'
 import { ListeningServer, type ListeningServerInit } from './listening-server.ts'
-import { type Accepted, ListeningSocket } from './listening-socket.ts'
+import { type Accepted, GatedListener } from './listening-socket.ts'
 import { proxyStep } from './proxy-step.ts'
 import type { AnyHandler } from './standing-handler.ts'
 
@@ -54,7 +54,7 @@ export async function startServer(
   checkSignal(ACTION, signal)
   signal?.throwIfAborted()
   let server: ListeningServer | undefined
-  const socket = await ListeningSocket.bind(where, {
+  const socket = await GatedListener.bind(where, {
     backlog,
     keepAlive: rules.settings.keepAlive,
     onAccept: (client: Accepted) => server?.arrived(client),
@@ -124,7 +124,7 @@ function checkProxyProtocol(value: NonNullable<ListenOptions['proxyProtocol']>):
 }
 
 // What went wrong first is what is reported.
-async function closeAfterFailure(socket: ListeningSocket): Promise<void> {
+async function closeAfterFailure(socket: GatedListener): Promise<void> {
   try {
     await socket.close()
   } catch {}
