@@ -175,6 +175,24 @@ describe('a server with tls', () => {
     expect(handled.length).to.equal(served)
   })
 
+  it('a PROXY header comes before the hello, in the same segment or not', async () => {
+    const { port, handled } = await serve({ proxyProtocol: { from: ['127.0.0.1'] } })
+    for (const isTogether of [true, false]) {
+      const raw = await rawClient(scope, port)
+      if (isTogether) raw.cork()
+      raw.write('PROXY TCP4 192.0.2.1 192.0.2.2 1000 465\r\n')
+      const socket = connectTls({ socket: raw, ca: made.ca.cert, servername: 'a.test' })
+      closeAtEnd(scope, socket)
+      if (isTogether) setImmediate(() => raw.uncork())
+      await once(socket, 'secureConnect')
+      socket.write('x')
+      await once(socket, 'data')
+      const connection = handled.at(-1) as Connection
+      expect(connection.remoteAddress).to.include({ address: '192.0.2.1', port: 1000 })
+      expect(connection.reader.bytesRead).to.equal(1)
+    }
+  })
+
   it('a contextFor that throws turns away that client and nobody else, also under raise', async () => {
     const tls = TlsContext.create({
       ...made.a,
