@@ -1,8 +1,10 @@
 // Dialling: name resolution, attempts, timeout, signal, and a connection that lasts as long as a function.
 
 import { Socket } from 'node:net'
+import type { TLSSocket } from 'node:tls'
 import { inspect } from 'node:util'
 import { type SocketAddress, UNNAMED } from './address.ts'
+import { now } from './async/clock.ts'
 import { type DialLimits, type Dialled, dial, inetAddresses, isUnix, type Step } from './client/dial.ts'
 import { sendFirst } from './client/send-first.ts'
 import type { Connection } from './connection.ts'
@@ -22,6 +24,10 @@ import { headerToSend } from './proxy/format-header.ts'
 import { openConnection } from './stream/connection-facade.ts'
 import { createDialSocket, setKeepAlive } from './stream/net-socket.ts'
 import { NetTransport } from './stream/net-transport.ts'
+import { type ClientTerms, clientTerms } from './tls/client-options.ts'
+import { secureDialled, secureSocket } from './tls/secure-dialled.ts'
+import { upgradeTo } from './tls/start-tls.ts'
+import type { TlsClientOptions } from './tls.ts'
 import type { WhereToConnect } from './where-to-connect.ts'
 
 const ACTION = 'Cannot connect'
@@ -50,9 +56,18 @@ const ACTION = 'Cannot connect'
  * for await (const chunk of socket) console.log(`${chunk}`)
  * ```
  */
+export function connectSocket(
+  where: WhereToConnect<SocketAddress>,
+  options: ConnectSocketOptions & { readonly tls: true | TlsClientOptions }
+): Promise<TLSSocket>
+export function connectSocket(where: WhereToConnect<SocketAddress>, options?: ConnectSocketOptions): Promise<Socket>
 export async function connectSocket(where: WhereToConnect<SocketAddress>, options: ConnectSocketOptions = {}): Promise<Socket> {
   checkWhere(where)
-  const { socket } = await dial(where, dialLimits(options), createSocket, stepsOf(options))
+  const limits = dialLimits(options)
+  const terms = tlsTerms(options, where)
+  const steps = stepsOf(options)
+  const secure: Step = (socket) => secureSocket(socket, terms as ClientTerms, where.target)
+  const { socket } = await dial(where, limits, createSocket, terms === undefined ? steps : [...steps, secure])
   return socket
 }
 
@@ -90,10 +105,15 @@ export function connect(where: WhereToConnect<SocketAddress>, options?: ConnectO
 export async function connect<A extends SocketAddress>(where: WhereToConnect<A>, options: ConnectOptions = {}): Promise<Connection<A>> {
   checkWhere(where)
   const limits = dialLimits(options)
+  const terms = tlsTerms(options, where)
+  const startedAt = now()
   const settings = connectionSettings(ACTION, options)
   const dialled = await dial(where, limits, createDialSocket, stepsOf(options))
   if (!isUnix(where.target)) setKeepAlive(dialled.socket, settings.keepAlive)
-  return openConnection<A>(new NetTransport(dialled.socket), settings, { ...addressesOf(where, dialled), isAccepted: false }).facade
+  const init = { ...addressesOf(where, dialled), isAccepted: false, upgrade: upgradeTo(hostOf(where)) }
+  const connection = openConnection<A>(new NetTransport(dialled.socket), settings, init)
+  if (terms !== undefined) await secureDialled(connection, terms, where.target, limits, startedAt)
+  return connection.facade
 }
 
 /**
@@ -175,6 +195,16 @@ function stepsOf({ proxyHeader }: ConnectSocketOptions): readonly Step[] {
 }
 
 const NO_STEPS: readonly Step[] = []
+
+function tlsTerms({ tls }: ConnectSocketOptions, where: WhereToConnect<SocketAddress>): ClientTerms | undefined {
+  return tls === undefined ? undefined : clientTerms(ACTION, tls, hostOf(where))
+}
+
+/** The host or the address that is dialled; undefined for a path. */
+function hostOf({ target }: WhereToConnect<SocketAddress>): string | undefined {
+  if ('host' in target) return target.host
+  return 'address' in target ? target.address : undefined
+}
 
 function addressesOf<A extends SocketAddress>(where: WhereToConnect<A>, dialled: Dialled): { remoteAddress: A; localAddress: A } {
   const { target } = where

@@ -5,6 +5,7 @@ import type { Duplex } from 'it-stream-types'
 import type { SocketAddress } from './address.ts'
 import type { ProxyHeader } from './proxy-header.ts'
 import type { Reader } from './reader.ts'
+import type { ConnectionTls, StartTlsOptions, TlsClientOptions, TlsContext } from './tls.ts'
 import type { Source, Writer } from './writer.ts'
 
 /** A PROXY header that a server has read, and from whom. */
@@ -81,12 +82,34 @@ export interface ByteStream extends Duplex<Reader, Source, Promise<void>>, Async
  * or a sink has told so already; for a connection that a server accepted it never throws for what the client did.
  */
 export interface Connection<out A extends SocketAddress = SocketAddress> extends ByteStream {
-  /** The socket itself, for `setKeepAlive`, `setNoDelay`, `ref` and `unref`. Reading from it, writing to it or closing it is not supported. */
+  /**
+   * The socket itself, for what can be set on it and asked of it: `setNoDelay`, `setKeepAlive`, `setTimeout`, `ref`, `unref`, `address()`. Its bytes are the
+   * connection's: reading from it, writing to it, piping it, listening for `'data'` or `'readable'`, or wrapping it in a `TLSSocket` or giving it to a server of
+   * `node:http` throws a `BusyError`. For a socket of your own call {@link detach}; for a stream of Node.js, `toDuplex`. Closing it by hand is not supported.
+   */
   readonly socket: Socket
   /** The peer's address; the path of an unnamed unix peer is `''`. */
   readonly remoteAddress: A
   /** The address on this side. */
   readonly localAddress: A
+  /** What is known of TLS; null while the connection speaks none. */
+  readonly tls: ConnectionTls | null
+  /**
+   * Goes on in TLS: with a {@link TlsContext} as its server, otherwise as its client. The reader, the writer and this connection stay the same objects.
+   *
+   * What arrived and was not read is part of the handshake, and is never read. What was written before leaves in clear, first; what is written
+   * meanwhile is held, and leaves encrypted once the peer is verified, or never. Resolves when the peer is verified. Reads meanwhile reject
+   * with `BusyError`.
+   *
+   * @throws {TlsError} If the handshake fails, or the peer is not who it should be. The connection is aborted then.
+   * @throws {HandshakeTimeoutError} If `timeout` passes first. The connection is aborted then.
+   * @throws `signal.reason` if `signal` aborts first. The connection is aborted then.
+   * @throws {BusyError} If a read or a sink is pending, or the connection speaks TLS already; nothing happens then.
+   * @throws {ConnectionClosedError} If the connection or the writer is closed, or the peer has ended; the error that broke it, if it is broken.
+   * @throws {TypeError} If an argument has the wrong type.
+   * @throws {RangeError} If an option is out of range.
+   */
+  startTls(options: TlsContext | TlsClientOptions | true, limits?: StartTlsOptions): Promise<void>
   /**
    * What a PROXY header told of this connection, and `via`, who sent it; null without one. `remoteAddress` is the client then, and `localAddress`
    * what it dialled.

@@ -8,6 +8,7 @@
 import type { Socket } from 'node:net'
 import { nextTick } from '../async/platform.ts'
 import { currentTurn } from '../async/turn.ts'
+import { unguard } from './guarded-socket.ts'
 import { isPlainNode, OWNER, readNextInto, type SocketInternals, type WriteCallback } from './net-socket.ts'
 import { handedOver, leaveOwn, lent, own, type ReadBuffer, takeOwn } from './read-buffer.ts'
 import type { Transport, TransportEvents, WriteEntry } from './transport.ts'
@@ -116,12 +117,14 @@ export class NetTransport implements Transport {
   release(unread: readonly Uint8Array[]): Socket {
     const internals = this.socket as unknown as SocketInternals
     this.#isDestroyed = true
+    unguard(this.socket)
     // One of its own stays the socket's, which is to read into it next.
     this.#leaveOwn()
     delete internals[OWNER]
     delete (internals as Partial<SocketInternals>).push
     ;(this.socket as { readableFlowing: boolean | null }).readableFlowing = null
-    if (internals._readableState !== undefined) internals._readableState.autoDestroy = true
+    // Neither is it paused by hand, as one that was dialled is until it is taken over: a 'data' listener starts it.
+    if (internals._readableState !== undefined) Object.assign(internals._readableState, { autoDestroy: true, paused: false })
     if (internals._writableState !== undefined) internals._writableState.autoDestroy = true
     for (const chunk of unread) this.socket.push(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
     if (this.#endsSeen > 0) this.socket.push(null)
