@@ -123,6 +123,12 @@ export class ServerClosedError extends CodedError {
   readonly code = 'ERR_SERVER_CLOSED'
 }
 
+/** Thrown when a connection does not start with a valid PROXY header, or when its sender may send none: the message says which. */
+export class ProxyHeaderError extends CodedError {
+  override readonly name = 'ProxyHeaderError'
+  readonly code = 'ERR_PROXY_HEADER'
+}
+
 /** The operating system's own words for an error, such as 'connection refused'; otherwise the error's message. */
 export function describeSystemError(error: unknown): string {
   if (!(error instanceof Error)) return String(error)

@@ -43,12 +43,22 @@ export {
   IdleTimeoutError,
   LimitExceededError,
   ListenError,
+  ProxyHeaderError,
   ReadTimeoutError,
   ServerClosedError,
   TruncatedError,
   UnexpectedEndError
 } from './errors.ts'
 export type { ConnectionOptions, ConnectOptions, ConnectSocketOptions, ListenOptions, ServerOptions } from './options.ts'
+export type {
+  HeaderReader,
+  LocalHeaderInit,
+  ProxiedHeaderInit,
+  ProxyHeader,
+  ProxyHeaderInit,
+  ReadProxyHeaderOptions
+} from './proxy-header.ts'
+export { formatProxyHeader, readProxyHeader } from './proxy-header.ts'
 export type { Bytes, LimitedReadOptions, LineOptions, Reader, ReadOptions } from './reader.ts'
 export type { InetServer, ListeningSocketInfo as ListeningSocket, ServerCloseOptions, UnixServer } from './server.ts'
 export { listen, Server } from './server.ts'

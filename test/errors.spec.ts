@@ -13,6 +13,8 @@ import {
   isFrom,
   LimitExceededError,
   ListenError,
+  ProxyHeaderError,
+  ReadTimeoutError,
   ServerClosedError,
   UnexpectedEndError,
   withOrigin
@@ -69,7 +71,9 @@ describe('the error classes', () => {
     [new UnexpectedEndError(text, { cause: refused }), 'UnexpectedEndError', 'ERR_UNEXPECTED_END', text, {}],
     [new DelimiterNotFoundError(text, { cause: refused }), 'DelimiterNotFoundError', 'ERR_DELIMITER_NOT_FOUND', text, {}],
     [new BusyError(text, { cause: refused }), 'BusyError', 'ERR_BUSY', text, {}],
-    [new ServerClosedError(text, { cause: refused }), 'ServerClosedError', 'ERR_SERVER_CLOSED', text, {}]
+    [new ServerClosedError(text, { cause: refused }), 'ServerClosedError', 'ERR_SERVER_CLOSED', text, {}],
+    [new ReadTimeoutError(text, { cause: refused }), 'ReadTimeoutError', 'ERR_READ_TIMEOUT', text, {}],
+    [new ProxyHeaderError(text, { cause: refused }), 'ProxyHeaderError', 'ERR_PROXY_HEADER', text, {}]
   ] as const) {
     describe(`${name}: ${message}`, () => {
       it('is an Error with its name, code, message and details', () => {

@@ -6,6 +6,7 @@ import { Deferred } from '../async/deferred.ts'
 import { StallLimit } from '../async/stall-timer.ts'
 import { startTimer } from '../async/timer.ts'
 import type { CloseOptions, Connection } from '../connection.ts'
+import { connectionClose } from '../diagnostics.ts'
 import { ConnectionClosedError, IdleTimeoutError, isFrom, withOrigin } from '../errors.ts'
 import { type ConnectionSettings, DEFAULT_FORCE_AFTER, DEFAULT_LINGER } from '../options.ts'
 import type { Writer } from '../writer.ts'
@@ -193,7 +194,7 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
     this.incoming.release()
     this.#controller?.abort(this.#closeReason)
     this.#closed?.resolve()
-    publishClose(this, this.#openedAt, this.#closeReason)
+    if (connectionClose.hasSubscribers) publishClose(this, this.#openedAt, this.#closeReason)
     this.init.onClosed?.(this)
   }
 
@@ -253,8 +254,7 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
     })
   }
 
-  // Everything is sent: give the peer time to read it and to answer with its FIN. A descriptor closed with unread input sends a RST, which
-  // discards the reply in flight. Again when a later call shortens that time.
+  // Everything is sent: give the peer time to read it and to answer with its FIN. Closed with unread input, TCP would reset what is in flight.
   #waitForPeer(): void {
     if (this.#lingersFor === this.#linger) return
     this.#lingersFor = this.#linger

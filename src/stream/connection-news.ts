@@ -18,8 +18,8 @@ export function publishOpen(connection: Subject): number | undefined {
   return connectionClose.hasSubscribers ? performance.now() : undefined
 }
 
+/** To be called where somebody has subscribed. */
 export function publishClose(connection: Subject, openedAt: number | undefined, reason: unknown): void {
-  if (!connectionClose.hasSubscribers) return
   const message: ConnectionCloseMessage = {
     ...describe(connection),
     bytesRead: connection.incoming.bytesRead,
