@@ -28,7 +28,8 @@ export class Flow {
   // Bytes that the link lets pass.
   #credit = NO_LIMIT
   #cut = READ_SIZE
-  #end: 'none' | 'end' | 'reset' = 'none'
+  #hasEnd = false
+  #hasReset = false
 
   constructor(capacity: number) {
     this.#capacity = capacity
@@ -44,12 +45,12 @@ export class Flow {
 
   /** Bytes that can be taken. Behind an end, or a reset, there is no one to get them, and nothing to wait for. */
   get room(): number {
-    return this.#end === 'none' ? Math.max(0, this.#capacity - this.#length) : NO_LIMIT
+    return this.#isOver ? NO_LIMIT : Math.max(0, this.#capacity - this.#length)
   }
 
   /** Takes a copy of `bytes`, for which there must be room. */
   put(bytes: Uint8Array): void {
-    if (this.#end !== 'none') return
+    if (this.#isOver) return
     this.#chunks.push(new Uint8Array(bytes))
     this.#length += bytes.byteLength
     this.#pass()
@@ -57,16 +58,18 @@ export class Flow {
 
   /** Sends the end, behind all bytes; also as if the sender had done so. What is put later is lost. */
   end(): void {
-    if (this.#end !== 'none') return
-    this.#end = 'end'
+    if (this.#isOver) return
+    this.#hasEnd = true
     this.#sender?.drained()
     this.#pass()
   }
 
   /** Sends a reset. What has not passed the link is lost. */
   reset(): void {
-    if (this.#end === 'reset') return
-    this.#end = 'reset'
+    if (this.#hasReset) return
+    this.#hasReset = true
+    // An end that has come already stays one: the reset behind it is for those who write.
+    if (this.isHeld) this.#hasEnd = false
     this.#drop(this.#length - this.#passed)
     this.#sender?.drained()
     this.#pass()
@@ -81,7 +84,7 @@ export class Flow {
 
   /** Whether the end has come, and all before it is read. */
   get isEnded(): boolean {
-    return this.#end === 'end' && this.#length === 0 && !this.isHeld
+    return this.#hasEnd && this.#length === 0 && !this.isHeld
   }
 
   /** Whether there is anything to tell the receiver of. */
@@ -91,7 +94,7 @@ export class Flow {
 
   /** Whether a reset has come. There may be bytes to be read yet. */
   get isReset(): boolean {
-    return this.#end === 'reset' && !this.isHeld
+    return this.#hasReset && !this.isHeld
   }
 
   /** Reads the next bytes, in memory of their own; there must be some. */
@@ -154,11 +157,15 @@ export class Flow {
 
   // -------------------------------------------------------------------------------------------------------------------
 
+  get #isOver(): boolean {
+    return this.#hasEnd || this.#hasReset
+  }
+
   #pass(): void {
     const length = Math.min(this.#length - this.#passed, this.#credit)
     this.#passed += length
     this.#credit -= length
-    if (length > 0 || this.#end !== 'none') this.#receiver?.arrived()
+    if (length > 0 || this.#isOver) this.#receiver?.arrived()
   }
 
   // Takes back the last bytes.

@@ -149,13 +149,13 @@ export class MemoryTransport implements Transport, FlowEnd {
       this.#isReading = (this.#events as TransportEvents).received(own(bytes), bytes.byteLength)
       // One piece for each turn.
       if (this.#isReading && this.#inbound.isDue) this.#schedule()
-    } else if (this.#inbound.isReset) {
-      this.#break(this.#writeError ?? resetError('read'))
     } else if (this.#inbound.isEnded) {
       this.#isEndTold = true
       // An end that is read after a failed write is no end.
       if (this.#writeError !== undefined) this.#break(this.#writeError)
       else this.#events?.ended('orderly')
+    } else if (this.#inbound.isReset) {
+      this.#break(this.#writeError ?? resetError('read'))
     }
   }
 

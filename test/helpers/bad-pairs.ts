@@ -202,7 +202,8 @@ function overBadCarrier(Bad: typeof Carrier): (isFirst: boolean) => [ByteStream,
 
 function stream(transport: Transport): ByteStream {
   const address = { family: 'IPv4', address: '127.0.0.1', port: 1 } as const
-  return openConnection(transport, connectionSettings('Cannot', {}), { remoteAddress: address, localAddress: address, isAccepted: false }).facade
+  return openConnection(transport, connectionSettings('Cannot', {}), { remoteAddress: address, localAddress: address, isAccepted: false })
+    .facade
 }
 
 // By a wrapper of what users hold ---------------------------------------------------------------------------------------
@@ -294,7 +295,11 @@ export const BAD_PAIRS: readonly BadPair[] = [
     breaks: 'a chunk is its receiver’s to keep, and shares its memory with nothing else',
     open: iterating(inHalves)
   },
-  { does: 'takes a chunk more than the loop did', breaks: 'leaving a loop leaves the reader open, where the loop stopped', open: iterating(readingAhead) },
+  {
+    does: 'takes a chunk more than the loop did',
+    breaks: 'leaving a loop leaves the reader open, where the loop stopped',
+    open: iterating(readingAhead)
+  },
   {
     does: 'loses what an aborted read had',
     breaks: 'a read that is aborted by its signal rejects with the reason, and loses no byte',
@@ -424,7 +429,10 @@ export const BAD_PAIRS: readonly BadPair[] = [
         const last = new WeakMap<ByteStream, Promise<void>>()
         return (inner: ByteStream, source: Source) => {
           const next = (last.get(inner) ?? Promise.resolve()).then(() => inner.writer(source))
-          last.set(inner, next.catch(() => {}))
+          last.set(
+            inner,
+            next.catch(() => {})
+          )
           return next
         }
       })()

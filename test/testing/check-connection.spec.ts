@@ -49,10 +49,16 @@ describe('checkConnection()', () => {
   })
 
   it('refuses what is no function and what is no limit, quoting the value', async () => {
-    expect(await rejection(checkConnection('pair' as never))).to.be.instanceOf(TypeError).with.property('message', `Cannot check a connection as 'makePair' must be a function: received 'pair'`)
+    expect(await rejection(checkConnection('pair' as never)))
+      .to.be.instanceOf(TypeError)
+      .with.property('message', `Cannot check a connection as 'makePair' must be a function: received 'pair'`)
     for (const timeout of [0, -1, Number.NaN, '5']) {
-      expect(String(await rejection(checkConnection(() => connectionPair(), { timeout: timeout as number })))).to.match(/'timeout' must be .*received/)
+      expect(String(await rejection(checkConnection(() => connectionPair(), { timeout: timeout as number })))).to.match(
+        /'timeout' must be .*received/
+      )
     }
-    expect(String(await rejection(checkConnection(() => connectionPair(), { hasResets: 1 as never })))).to.match(/'hasResets' must be .*received 1/)
+    expect(String(await rejection(checkConnection(() => connectionPair(), { hasResets: 1 as never })))).to.match(
+      /'hasResets' must be .*received 1/
+    )
   })
 })

@@ -1,8 +1,8 @@
 import type { ByteStream } from '../../src/connection.ts'
 import { checkLaw, LAWS } from '../../src/testing/check-connection.ts'
 import { connectionPair } from '../../src/testing.ts'
-import { openPair } from '../helpers/transports.ts'
 import { type Scope, useScope } from '../helpers/scope.ts'
+import { openPair } from '../helpers/transports.ts'
 
 type Pair = readonly [ByteStream, ByteStream]
 
