@@ -7,7 +7,7 @@ import { openConnection } from '../../src/stream/connection-facade.ts'
 import { own, type ReadBuffer } from '../../src/stream/read-buffer.ts'
 import type { EndKind, Transport, TransportEvents, WriteEntry } from '../../src/stream/transport.ts'
 import { Wire } from '../../src/testing/wire.ts'
-import type { Source, Writer } from '../../src/writer.ts'
+import type { Chunk, Source, Writer } from '../../src/writer.ts'
 import { turns } from './until.ts'
 
 export interface BadPair {
@@ -397,7 +397,7 @@ export const BAD_PAIRS: readonly BadPair[] = [
     open: withWriter(
       () => ({}),
       async ({ writer }, source) => {
-        const all = []
+        const all: (Chunk | string)[] = []
         for await (const chunk of source) all.push(chunk)
         await writer(all)
       }
