@@ -19,6 +19,7 @@ const CATEGORIES = {
   'address.ts': 'Addresses',
   'options.ts': 'Options',
   'errors.ts': 'Errors',
+  'peer-error.ts': 'Errors',
   'diagnostics.ts': 'Diagnostics'
 }
 

@@ -1,10 +1,13 @@
 // The error classes, by who is at fault, and the words for the operating system's codes.
 
-import { getSystemErrorMap } from 'node:util'
+import { getSystemErrorMap, types } from 'node:util'
 import { formatAddress, type HostAndPort, type SocketAddress } from './address.ts'
 
-/** What the errors of this library have in common: a `name`, a stable `code`, and the operating system's error as `cause`. */
-abstract class CodedError extends Error {
+/**
+ * The class of all errors of this library: a `name`, a stable `code`, and the operating system's error, where there is one, as `cause`. Wrong
+ * arguments are a `TypeError` or a `RangeError`, and what a signal aborts rejects with the signal's reason: those are not of it.
+ */
+export abstract class ItTcpError extends Error {
   /** The name of the class; part of the API. */
   abstract override readonly name: string
   /** Tells the class where `instanceof` can't, as across two copies of the package; part of the API. */
@@ -12,7 +15,7 @@ abstract class CodedError extends Error {
 }
 
 /** Thrown when a connection cannot be made: refused, unreachable, no such name or path. */
-export class ConnectError extends CodedError {
+export class ConnectError extends ItTcpError {
   override readonly name = 'ConnectError'
   readonly code: string = 'ERR_CONNECT'
   /** Where the connection was to go. */
@@ -29,7 +32,7 @@ export class ConnectError extends CodedError {
 }
 
 /** Thrown when `timeout` passed before a connection was made. */
-export class ConnectTimeoutError extends CodedError {
+export class ConnectTimeoutError extends ItTcpError {
   override readonly name = 'ConnectTimeoutError'
   readonly code = 'ERR_CONNECT_TIMEOUT'
   /** Where the connection was to go. */
@@ -43,7 +46,7 @@ export class ConnectTimeoutError extends CodedError {
 }
 
 /** Thrown when an address cannot be listened on. */
-export class ListenError extends CodedError {
+export class ListenError extends ItTcpError {
   override readonly name = 'ListenError'
   readonly code = 'ERR_LISTEN'
   /** The address asked for; for a descriptor that could not be adopted, `{ fd }`. */
@@ -58,85 +61,90 @@ export class ListenError extends CodedError {
 }
 
 /** Thrown when something is used that you closed. */
-export class ConnectionClosedError extends CodedError {
+export class ConnectionClosedError extends ItTcpError {
   override readonly name = 'ConnectionClosedError'
   readonly code = 'ERR_CONNECTION_CLOSED'
 }
 
 /** Thrown when the peer or the network broke the connection. */
-export class ConnectionResetError extends CodedError {
+export class ConnectionResetError extends ItTcpError {
   override readonly name = 'ConnectionResetError'
   readonly code = 'ERR_CONNECTION_RESET'
 }
 
 /** Thrown when an encrypted stream ended without saying so: what was read may not be all that was sent. */
-export class TruncatedError extends CodedError {
+export class TruncatedError extends ItTcpError {
   override readonly name = 'TruncatedError'
   readonly code = 'ERR_TRUNCATED'
 }
 
 /** Thrown when bytes waited to be handed over and the peer took none for `bufferAgeLimit`. */
-export class BufferAgeLimitError extends CodedError {
+export class BufferAgeLimitError extends ItTcpError {
   override readonly name = 'BufferAgeLimitError'
   readonly code = 'ERR_BUFFER_AGE_LIMIT'
 }
 
 /** Thrown when no byte went either way for `idleTimeout`. */
-export class IdleTimeoutError extends CodedError {
+export class IdleTimeoutError extends ItTcpError {
   override readonly name = 'IdleTimeoutError'
   readonly code = 'ERR_IDLE_TIMEOUT'
 }
 
 /** Thrown when a read did not get what it asked for within its `timeout`. It has taken nothing. */
-export class ReadTimeoutError extends CodedError {
+export class ReadTimeoutError extends ItTcpError {
   override readonly name = 'ReadTimeoutError'
   readonly code = 'ERR_READ_TIMEOUT'
 }
 
 /** Thrown when there is more to read than `maxLength` allows. */
-export class LimitExceededError extends CodedError {
+export class LimitExceededError extends ItTcpError {
   override readonly name = 'LimitExceededError'
   readonly code = 'ERR_LIMIT_EXCEEDED'
 }
 
 /** Thrown when the stream ended inside what was asked for. */
-export class UnexpectedEndError extends CodedError {
+export class UnexpectedEndError extends ItTcpError {
   override readonly name = 'UnexpectedEndError'
   readonly code = 'ERR_UNEXPECTED_END'
 }
 
 /** Thrown when `maxLength` bytes passed without the delimiter. */
-export class DelimiterNotFoundError extends CodedError {
+export class DelimiterNotFoundError extends ItTcpError {
   override readonly name = 'DelimiterNotFoundError'
   readonly code = 'ERR_DELIMITER_NOT_FOUND'
 }
 
 /** Thrown when two readers, or two sinks, use one connection at once. */
-export class BusyError extends CodedError {
+export class BusyError extends ItTcpError {
   override readonly name = 'BusyError'
   readonly code = 'ERR_BUSY'
 }
 
 /** Thrown by an `accept()` that is pending when its server closes. */
-export class ServerClosedError extends CodedError {
+export class ServerClosedError extends ItTcpError {
   override readonly name = 'ServerClosedError'
   readonly code = 'ERR_SERVER_CLOSED'
 }
 
 /** Thrown when a connection does not start with a valid PROXY header, or when its sender may send none: the message says which. */
-export class ProxyHeaderError extends CodedError {
+export class ProxyHeaderError extends ItTcpError {
   override readonly name = 'ProxyHeaderError'
   readonly code = 'ERR_PROXY_HEADER'
 }
 
-/** The operating system's own words for an error, such as 'connection refused'; otherwise the error's message. */
+/** The operating system's own words for an error, such as 'connection refused'; otherwise the error's message. Never throws. */
 export function describeSystemError(error: unknown): string {
-  if (!(error instanceof Error)) return String(error)
-  const { code, errno } = error as NodeJS.ErrnoException
-  if (code === 'ENOTFOUND') return 'no such host name'
-  // Negative on Node.js; Bun has both kinds.
-  const words = typeof errno === 'number' ? getSystemErrorMap().get(-Math.abs(errno))?.[1] : undefined
-  return words ?? error.message
+  try {
+    // Under jest Node.js's errors are of another realm than this one.
+    if (!types.isNativeError(error) && !(error instanceof Error)) return String(error)
+    const { code, errno, message } = error as NodeJS.ErrnoException
+    if (code === 'ENOTFOUND') return 'no such host name'
+    // Negative on Node.js; Bun has both kinds.
+    const words = typeof errno === 'number' ? getSystemErrorMap().get(-Math.abs(errno))?.[1] : undefined
+    return words ?? String(message)
+  } catch {
+    return 'an error that cannot be read'
+  }
 }
 
 // Which connection an error belongs to. A server must tell a reset of the client it serves, which is no fault of the

@@ -41,6 +41,7 @@ export {
   ConnectTimeoutError,
   DelimiterNotFoundError,
   IdleTimeoutError,
+  ItTcpError,
   LimitExceededError,
   ListenError,
   ProxyHeaderError,
@@ -49,7 +50,15 @@ export {
   TruncatedError,
   UnexpectedEndError
 } from './errors.ts'
-export type { ConnectionOptions, ConnectOptions, ConnectSocketOptions, ListenOptions, ServerOptions } from './options.ts'
+export type {
+  ConnectionOptions,
+  ConnectOptions,
+  ConnectSocketOptions,
+  ListenOptions,
+  ServerOptions,
+  WithConnectionOptions
+} from './options.ts'
+export { isPeerError } from './peer-error.ts'
 export type {
   HeaderReader,
   LocalHeaderInit,

@@ -1,6 +1,8 @@
 // The options, their defaults with the reason for each, and the checks that come before anything happens.
 
 import { inspect } from 'node:util'
+import { isAbortSignal } from './async/abort.ts'
+import type { ProxyHeaderInit } from './proxy/header.ts'
 
 /** Milliseconds before a connection attempt is given up: that of Async. */
 export const DEFAULT_TIMEOUT = 30_000
@@ -29,6 +31,13 @@ export interface ConnectSocketOptions {
   timeout?: number
   /** Gives up the attempt when aborted. Once the connection exists, a later abort changes nothing. */
   signal?: AbortSignal
+  /**
+   * The PROXY header to send before anything else, also before a TLS handshake, as soon as it is connected: on whose behalf this is. It counts
+   * in neither `bytesWritten` nor `bytesPending`.
+   *
+   * @default none
+   */
+  proxyHeader?: ProxyHeaderInit
 }
 
 /** How a connection behaves once it is there; for clients and for servers. */
@@ -62,8 +71,26 @@ export interface ConnectionOptions {
   keepAlive?: number | false
 }
 
-/** The options of `connect` and `withConnection`. */
+/** The options of `connect`. */
 export interface ConnectOptions extends ConnectSocketOptions, ConnectionOptions {}
+
+/** The options of `withConnection`: of connecting, and of closing as `connection.close()` takes them. */
+export interface WithConnectionOptions extends ConnectOptions {
+  /**
+   * Milliseconds for handing over what was written once the function has ended, after which the connection is aborted; 0 aborts at once
+   * what is not with the operating system yet.
+   *
+   * @default 30_000
+   */
+  forceAfter?: number
+  /**
+   * Milliseconds to wait for the peer's end after ours before the descriptor is closed; 0 closes right behind ours, and the system sends
+   * a RST if input is unread. A peer that closes when it sees our end is not waited for any longer.
+   *
+   * @default 2_000
+   */
+  linger?: number
+}
 
 /** The options of `listen`. */
 export interface ListenOptions extends ConnectionOptions {
@@ -121,7 +148,7 @@ export function connectionSettings(action: string, options: ConnectionOptions): 
   return { readerBufferSize, bufferAgeLimit, idleTimeout, keepAlive }
 }
 
-/** Checks that `options` is an object or absent: a number in its place would otherwise be no options at all. */
+/** Checks that `options` is an object: anything else in its place would otherwise be no options at all. */
 export function checkOptions(action: string, options: unknown): void {
   if (options === null || typeof options !== 'object') {
     throw new TypeError(`${action} as 'options' must be an object: received ${inspect(options)}`)
@@ -143,9 +170,11 @@ export function checkChoice(action: string, name: string, value: unknown, choice
   throw new TypeError(`${action} as '${name}' must be ${words}: received ${inspect(value)}`)
 }
 
+/** Checks a string that is neither empty nor cut off by a NUL where it becomes a C string. */
 export function checkString(action: string, name: string, value: unknown): void {
   if (typeof value !== 'string') throw new TypeError(`${action} as '${name}' must be a string: received ${inspect(value)}`)
   if (value === '') throw new RangeError(`${action} as '${name}' must not be empty: received ''`)
+  if (value.includes('\0')) throw new RangeError(`${action} as '${name}' must not contain a NUL: received ${inspect(value)}`)
 }
 
 /** Checks a duration in milliseconds: above 0, `Infinity` allowed. */
@@ -185,7 +214,7 @@ export function checkPort(action: string, name: string, value: unknown, minimum:
 }
 
 export function checkSignal(action: string, signal: unknown): void {
-  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+  if (signal !== undefined && !isAbortSignal(signal)) {
     throw new TypeError(`${action} as 'signal' must be an AbortSignal: received ${inspect(signal)}`)
   }
 }

@@ -3,7 +3,7 @@
 import { isIPv4, isIPv6 } from 'node:net'
 import { inspect } from 'node:util'
 import { checkUnixPath, type HostAndPort, type InetAddress, type SocketAddress, type UnixAddress } from './address.ts'
-import { checkPort, checkString } from './options.ts'
+import { checkOptions, checkPort, checkString } from './options.ts'
 
 /** Where a connection comes from. */
 export interface BindOptions {
@@ -45,8 +45,10 @@ export type UnixWhereToConnect = WhereToConnect<UnixAddress>
 /**
  * Describes a TCP endpoint by host name, or numeric address, and port. Async: `to_host_and_port`.
  *
+ * An IPv6 address may stand in brackets, as in URLs, and a link-local one needs its zone: `fe80::1%eth0`.
+ *
  * @throws {TypeError} If an argument has the wrong type.
- * @throws {RangeError} If `host` is empty or `port` is not a whole number from 1 to 65535.
+ * @throws {RangeError} If `host` is empty, has a NUL in it, or brackets or a zone without an IPv6 address, or `port` is not a whole number from 1 to 65535.
  * @example
  * ```ts
  * await using connection = await connect(toHostAndPort('localhost', 7))
@@ -54,9 +56,9 @@ export type UnixWhereToConnect = WhereToConnect<UnixAddress>
  */
 export function toHostAndPort(host: string, port: number, options: BindOptions = {}): WhereToConnect<InetAddress> {
   const action = 'Cannot describe where to connect'
-  checkString(action, 'host', host)
+  const bare = checkHost(action, host)
   checkPort(action, 'port', port, 1)
-  return Object.freeze({ target: Object.freeze({ host, port }), bind: bindOptions(action, options) })
+  return Object.freeze({ target: Object.freeze({ host: bare, port }), bind: bindOptions(action, options) })
 }
 
 /**
@@ -119,7 +121,22 @@ export function checkInetAddress(action: string, address: InetAddress, minimumPo
   checkPort(action, 'port', address.port, minimumPort)
 }
 
-function bindOptions(action: string, { localAddress, localPort }: BindOptions): BindOptions {
+/** Checks a host name or numeric address, and gives it without the brackets that an IPv6 address has in URLs. */
+function checkHost(action: string, host: string): string {
+  checkString(action, 'host', host)
+  const bare = host.startsWith('[') && host.endsWith(']') ? host.slice(1, -1) : host
+  const isWrong = bare === host ? /[[\]]/.test(host) || (host.includes('%') && !isIPv6(host)) : !isIPv6(bare)
+  if (isWrong) {
+    throw new RangeError(
+      `${action} as 'host' must be a name or a numeric address, without a port, such as 'localhost', '127.0.0.1', '::1' or '[::1]': received ${inspect(host)}`
+    )
+  }
+  return bare
+}
+
+function bindOptions(action: string, options: BindOptions): BindOptions {
+  checkOptions(action, options)
+  const { localAddress, localPort } = options
   if (localAddress !== undefined && !(typeof localAddress === 'string' && (isIPv4(localAddress) || isIPv6(localAddress)))) {
     throw new TypeError(`${action} as 'localAddress' must be a numeric address: received ${inspect(localAddress)}`)
   }

@@ -2,7 +2,7 @@
 
 import { inspect } from 'node:util'
 import { checkUnixPath, type InetAddress, type SocketAddress, type UnixAddress } from './address.ts'
-import { checkBoolean, checkCount, checkFunction, checkPort, checkString } from './options.ts'
+import { checkBoolean, checkCount, checkFunction, checkOptions, checkPort, checkString } from './options.ts'
 import { checkInetAddress } from './where-to-connect.ts'
 
 /** How a TCP listener is bound. */
@@ -73,6 +73,7 @@ const ACTION = 'Cannot describe where to listen'
  */
 export function onPort(port: number, options: OnPortOptions = {}): WhereToListen<InetAddress, number> {
   checkPort(ACTION, 'port', port, 0)
+  checkOptions(ACTION, options)
   const { host, ipv6Only, reusePort } = options
   if (host !== undefined) checkString(ACTION, 'host', host)
   if (ipv6Only !== undefined) checkBoolean(ACTION, 'ipv6Only', ipv6Only)
@@ -126,6 +127,7 @@ export interface OnFileOptions {
  */
 export function onFile(path: string, options: OnFileOptions = {}): WhereToListen<UnixAddress, string> {
   checkUnixPath(ACTION, path)
+  checkOptions(ACTION, options)
   const { mode } = options
   if (mode !== undefined) {
     checkCount(ACTION, 'mode', mode, 0)

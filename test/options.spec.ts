@@ -113,5 +113,12 @@ describe('checkSignal', () => {
     checkSignal(ACTION, AbortSignal.abort())
     checkSignal(ACTION, undefined)
   })
-  refuses('signal', ACTION, [null, 'signal', {}, new AbortController()], (value) => checkSignal(ACTION, value))
+
+  it('takes a signal of another realm, which is no AbortSignal of this one', () => {
+    checkSignal(ACTION, { aborted: false, reason: undefined, addEventListener() {}, removeEventListener() {} })
+  })
+
+  refuses('signal', ACTION, [null, 'signal', {}, new AbortController(), new EventTarget(), { aborted: false }], (value) =>
+    checkSignal(ACTION, value)
+  )
 })

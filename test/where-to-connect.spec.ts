@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import { toFile, toHostAndPort, toInetAddress, toUnixAddress } from '../src/where-to-connect.ts'
-import { BAD_HOSTS, BAD_PATHS, BAD_PORTS, refuses } from './helpers/bad-input.ts'
+import { BAD_HOSTS, BAD_PATHS, BAD_PORTS, NO_OPTIONS, refuses } from './helpers/bad-input.ts'
 
 const ACTION = 'Cannot describe where to connect'
 const LOCALHOST = { family: 'IPv4', address: '127.0.0.1', port: 80 } as const
@@ -29,6 +29,25 @@ describe('toHostAndPort', () => {
     for (const part of [where, where.target, where.bind]) expect(part).to.be.frozen
   })
 
+  it('takes an IPv6 address with a zone, and one in brackets as it stands in URLs', () => {
+    expect(toHostAndPort('fe80::1%eth0', 80).target).to.deep.equal({ host: 'fe80::1%eth0', port: 80 })
+    expect(toHostAndPort('[::1]', 80).target).to.deep.equal({ host: '::1', port: 80 })
+    expect(toHostAndPort('[fe80::1%eth0]', 80).target).to.deep.equal({ host: 'fe80::1%eth0', port: 80 })
+  })
+
+  it('refuses brackets and zones of anything else in words', () => {
+    for (const host of ['[localhost]', '[127.0.0.1]', '[::1', '::1]', '[::1]:80', '[]', 'eth0%1', '127.0.0.1%lo']) {
+      expect(() => toHostAndPort(host, 80), host).to.throw(RangeError, `as 'host' must be a name or a numeric address, without a port`)
+    }
+  })
+
+  it('refuses a NUL, behind which the resolver would not look', () => {
+    for (const host of ['127.0.0.1\0.example.com', '\0', 'localhost\0']) {
+      expect(() => toHostAndPort(host, 80)).to.throw(RangeError, "as 'host' must not contain a NUL: received '")
+    }
+  })
+
+  refuses('options', ACTION, NO_OPTIONS, (options) => toHostAndPort('localhost', 80, options as object))
   refuses('port', ACTION, [...BAD_PORTS, 0], (port) => toHostAndPort('localhost', port as number))
   refuses('host', ACTION, BAD_HOSTS, (host) => toHostAndPort(host as string, 80))
   refuses(

@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import { onFile, onFileDescriptor, onPort, onPortChosenByOs, WhereToListen } from '../src/where-to-listen.ts'
-import { BAD_HOSTS, BAD_PATHS, BAD_PORTS, refuses } from './helpers/bad-input.ts'
+import { BAD_HOSTS, BAD_PATHS, BAD_PORTS, NO_OPTIONS, refuses } from './helpers/bad-input.ts'
 
 const ACTION = 'Cannot describe where to listen'
 const BAD_BOOLEANS = [1, 'true', null]
@@ -27,6 +27,7 @@ describe('onPort', () => {
   })
 
   refuses('port', ACTION, BAD_PORTS, (port) => onPort(port as number))
+  refuses('options', ACTION, NO_OPTIONS, (options) => onPort(0, options as object))
   refuses(
     'host',
     ACTION,
@@ -60,6 +61,7 @@ describe('onFile', () => {
   })
 
   refuses('path', ACTION, BAD_PATHS, (path) => onFile(path as string))
+  refuses('options', ACTION, NO_OPTIONS, (options) => onFile('/run/app.sock', options as object))
   refuses('mode', ACTION, [-1, 0o1000, 1.5, Number.NaN, '600', null], (mode) => onFile('/run/app.sock', { mode: mode as number }))
 
   if (process.platform === 'linux') {

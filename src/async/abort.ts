@@ -1,10 +1,23 @@
 // Waiting that an AbortSignal can end, with the listener always taken off again.
 
 import { defaultMaxListeners, getMaxListeners, setMaxListeners } from 'node:events'
+import { AbortController } from './platform.ts'
+
+/** Whether `value` is an AbortSignal of whatever realm: jsdom, happy-dom and Electron's renderer have classes of their own. */
+export function isAbortSignal(value: unknown): value is AbortSignal {
+  if (value === null || typeof value !== 'object') return false
+  const { aborted, addEventListener, removeEventListener } = value as Partial<AbortSignal>
+  return typeof aborted === 'boolean' && typeof addEventListener === 'function' && typeof removeEventListener === 'function'
+}
+
+/** Throws `signal.reason` if `signal` is aborted. */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw signal.reason
+}
 
 /**
  * Calls `onAbort` when `signal` aborts, and returns the function that takes the listener off. With a signal that is
- * aborted already, call `signal.throwIfAborted()` first: this does not look.
+ * aborted already, call {@link throwIfAborted} first: this does not look.
  */
 export function onceAborted(signal: AbortSignal | undefined, onAbort: (reason: unknown) => void): () => void {
   if (signal === undefined) return nothing
@@ -42,7 +55,7 @@ function listenerLimit(signal: AbortSignal): number {
   try {
     return getMaxListeners(signal)
   } catch {
-    // Node.js 20 does not tell of a limit of 0.
+    // Node.js 20 does not tell of a limit of 0; a signal of another realm has none.
     return 0
   }
 }

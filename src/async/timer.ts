@@ -1,7 +1,12 @@
-// Timers for any delay, however long.
+// Timers for any delay, however long, of the clock that is installed when they start.
 
-// A longer delay makes setTimeout fire at once.
-const LONGEST_DELAY = 2 ** 31 - 1
+/** A longer delay makes `setTimeout` and `setInterval` fire at once. */
+export const LONGEST_DELAY = 2 ** 31 - 1
+
+// A clock that has been taken away again is left alone, since its timers never fire: to clear one of node:test's mock timers after their
+// reset() breaks those of the next test (Node.js 20 to 26). What was there first is the real one.
+const firstSetTimeout = globalThis.setTimeout
+const firstSetInterval = globalThis.setInterval
 
 /**
  * Calls `then` after `delay` milliseconds; never, if that is `Infinity`. Returns the function that stops it. It keeps the process alive
@@ -9,13 +14,32 @@ const LONGEST_DELAY = 2 ** 31 - 1
  */
 export function startTimer(delay: number, then: () => void, isRef = true): () => void {
   if (delay === Number.POSITIVE_INFINITY) return nothing
+  // Both of one clock: a fake one does not know the timers of the real one, nor the real one those of a fake.
+  const { setTimeout, clearTimeout } = globalThis
   let timer: NodeJS.Timeout
   const wait = (rest: number): void => {
     timer = rest > LONGEST_DELAY ? setTimeout(() => wait(rest - LONGEST_DELAY), LONGEST_DELAY) : setTimeout(then, rest)
-    if (!isRef) timer.unref()
+    if (!isRef) unref(timer)
   }
   wait(delay)
-  return () => clearTimeout(timer)
+  return () => {
+    if (setTimeout === globalThis.setTimeout || setTimeout === firstSetTimeout) clearTimeout(timer)
+  }
+}
+
+/** Calls `then` every `delay` milliseconds, at most {@link LONGEST_DELAY}, without keeping the process alive. Returns the function that stops it. */
+export function startInterval(delay: number, then: () => void): () => void {
+  const { setInterval, clearInterval } = globalThis
+  const timer = setInterval(then, delay)
+  unref(timer)
+  return () => {
+    if (setInterval === globalThis.setInterval || setInterval === firstSetInterval) clearInterval(timer)
+  }
+}
+
+// Where timers are numbers, as in jsdom, nothing keeps the process alive.
+function unref(timer: NodeJS.Timeout): void {
+  timer.unref?.()
 }
 
 function nothing(): void {}

@@ -1,5 +1,7 @@
 // Turns of the event loop, counted only while somebody asks, and how much may be done in one.
 
+import { setImmediate } from './platform.ts'
+
 let turn = 1
 let isEndAwaited = false
 

@@ -1,5 +1,6 @@
 // Version 2 of the PROXY header: a binary one, read within its bounds.
 
+import { TextDecoder } from 'node:util'
 import type { SocketAddress, UnixAddress } from '../address.ts'
 import { crc32c } from './crc32c.ts'
 import { ADDRESS_LENGTHS, LONGEST_UNIQUE_ID, type Parsed, PREAMBLE, type ProxyHeader, SIGNATURE, TLV } from './header.ts'

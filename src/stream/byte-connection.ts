@@ -3,7 +3,8 @@
 import type { Socket } from 'node:net'
 import { formatAddress, type SocketAddress } from '../address.ts'
 import { Deferred } from '../async/deferred.ts'
-import { StallLimit } from '../async/stall-timer.ts'
+import { AbortController } from '../async/platform.ts'
+import { StallTimer } from '../async/stall-timer.ts'
 import { startTimer } from '../async/timer.ts'
 import type { CloseOptions, Connection } from '../connection.ts'
 import { connectionClose } from '../diagnostics.ts'
@@ -45,7 +46,7 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
   // For how long it waits for the peer's FIN, once it does.
   #lingersFor: number | undefined
   #forceAt = Number.POSITIVE_INFINITY
-  #idle: StallLimit | undefined
+  #idle: StallTimer | undefined
   #broken: Error | undefined
   #openedAt: number | undefined
 
@@ -227,8 +228,6 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
     this.#transport.reset()
   }
 
-  // -------------------------------------------------------------------------------------------------------------------
-
   get #isOver(): boolean {
     return this.#state === 'ended' || this.#state === 'closed' || this.#state === 'detached'
   }
@@ -269,7 +268,7 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
 
   #limitIdleness(limit: number): void {
     const progress = (): number => this.incoming.bytesRead + this.outgoing.bytesWritten
-    this.#idle = new StallLimit(limit, progress, () => {
+    this.#idle = new StallTimer(limit, progress, () => {
       const message = `No byte went to or came from ${formatAddress(this.init.remoteAddress)} for ${limit} ms`
       this.breakOff(withOrigin(new IdleTimeoutError(message), this))
     })

@@ -1,6 +1,7 @@
 // What has arrived, and the read that waits for more.
 
 import { Deferred } from '../async/deferred.ts'
+import { setImmediate } from '../async/platform.ts'
 import { TurnBudget } from '../async/turn.ts'
 import { BusyError, withOrigin } from '../errors.ts'
 import type { ReadOptions } from '../reader.ts'

@@ -6,6 +6,7 @@
 // the instance, and leave through _write(), _writev() and _final().
 
 import type { Socket } from 'node:net'
+import { nextTick } from '../async/platform.ts'
 import { currentTurn } from '../async/turn.ts'
 import { isPlainNode, OWNER, readNextInto, type SocketInternals, type WriteCallback } from './net-socket.ts'
 import { handedOver, leaveOwn, lent, own, type ReadBuffer, takeOwn } from './read-buffer.ts'
@@ -189,7 +190,7 @@ export class NetTransport implements Transport {
     } else {
       this.#writeError ??= error
       // Not from inside the command.
-      process.nextTick(() => this.#tell('written', error))
+      nextTick(() => this.#tell('written', error))
     }
   }
 

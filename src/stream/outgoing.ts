@@ -1,7 +1,8 @@
 // What is to be sent: a queue of writes, flush marks, the limit on age, and the end.
 
 import { Deferred } from '../async/deferred.ts'
-import { StallLimit } from '../async/stall-timer.ts'
+import { nextTick, setImmediate } from '../async/platform.ts'
+import { StallTimer } from '../async/stall-timer.ts'
 import { currentTurn } from '../async/turn.ts'
 import { BufferAgeLimitError, ConnectionClosedError, withOrigin } from '../errors.ts'
 import type { Pump } from './pump.ts'
@@ -55,7 +56,7 @@ export class Outgoing {
   #undelivered: Error | undefined
   #wasReported = false
   #bufferAgeLimit: number
-  #age: StallLimit | undefined
+  #age: StallTimer | undefined
 
   constructor(transport: Transport, owner: OutgoingOwner, bufferAgeLimit: number) {
     this.transport = transport
@@ -111,8 +112,7 @@ export class Outgoing {
 
   set bufferAgeLimit(limit: number) {
     this.#bufferAgeLimit = limit
-    this.#age?.stop()
-    this.#age = undefined
+    if (this.#age !== undefined) this.#age.limit = limit
     this.#watchAge()
   }
 
@@ -139,7 +139,7 @@ export class Outgoing {
     this.#queue.push(entry)
     if (this.#sendingBytes > 0 || this.#isFlushScheduled) return
     this.#isFlushScheduled = true
-    process.nextTick(flushScheduled, this)
+    nextTick(flushScheduled, this)
   }
 
   flushed(): Promise<void> {
@@ -276,7 +276,7 @@ export class Outgoing {
 
   #watchAge(): void {
     if (this.#sendingBytes === 0 || this.isFailed) return
-    this.#age ??= new StallLimit(
+    this.#age ??= new StallTimer(
       this.#bufferAgeLimit,
       () => (this.#sendingBytes === 0 ? undefined : (this.transport.taken ?? this.bytesWritten)),
       () => {

@@ -2,6 +2,7 @@
 
 import { AsyncResource } from 'node:async_hooks'
 import { inspect, types } from 'node:util'
+import { setImmediate } from '../async/platform.ts'
 import { TurnBudget } from '../async/turn.ts'
 import type { Chunk, Source } from '../writer.ts'
 

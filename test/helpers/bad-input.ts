@@ -4,7 +4,8 @@ import { inspect } from 'node:util'
 import { expect } from 'chai'
 
 export const BAD_PORTS: readonly unknown[] = [-1, 65_536, 1.5, Number.NaN, Number.POSITIVE_INFINITY, '80', '80x', null, undefined]
-export const BAD_HOSTS: readonly unknown[] = ['', 42, null, undefined]
+export const BAD_HOSTS: readonly unknown[] = ['', '127.0.0.1\0.example.com', '\0', 42, null, undefined]
+export const NO_OPTIONS: readonly unknown[] = [null, 42, '127.0.0.1', true, () => {}]
 export const BAD_PATHS: readonly unknown[] = ['', 'x'.repeat(108), 'a\0b', 42, null, undefined]
 export const BAD_DURATIONS: readonly unknown[] = [-1, 0, Number.NaN, Number.NEGATIVE_INFINITY, '1000', null]
 export const BAD_COUNTS: readonly unknown[] = [0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53, '1', 1n, null]

@@ -10,6 +10,8 @@ import {
   connect,
   connectSocket,
   type InetAddress,
+  ItTcpError,
+  isPeerError,
   type Reader,
   type SocketAddress,
   toFile,
@@ -106,8 +108,9 @@ await writer.writeAll(reader)
 writer.write(42)
 // @ts-expect-error nor is null
 writer.write(null)
-// @ts-expect-error a sink takes bytes
 await writer(['text'])
+// @ts-expect-error a sink takes no numbers
+await writer([42])
 
 // it-pipe's streams
 overTcp satisfies Duplex<Source<Uint8Array>, Source<Uint8Array>, Promise<void>>
@@ -126,3 +129,13 @@ await pipe(
   },
   overTcp
 )
+
+// what went wrong is told apart by class, or by whose fault it is
+const fault: unknown = condition
+isPeerError(fault) satisfies boolean
+if (fault instanceof ItTcpError) fault.code satisfies string
+await withConnection(host, { linger: 0, forceAfter: 1_000 }, () => {})
+// @ts-expect-error lingering is how it closes, not how it connects
+await connect(host, { linger: 0 })
+// @ts-expect-error it is the class of errors, and none itself
+new ItTcpError('x')
