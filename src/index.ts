@@ -73,6 +73,6 @@ export type { InetServer, ListeningSocketInfo as ListeningSocket, ServerCloseOpt
 export { listen, Server } from './server.ts'
 export type { BindOptions, InetWhereToConnect, UnixWhereToConnect, WhereToConnect } from './where-to-connect.ts'
 export { toFile, toHostAndPort, toInetAddress, toUnixAddress } from './where-to-connect.ts'
-export type { InetWhereToListen, OnFileOptions, OnPortOptions, UnixWhereToListen } from './where-to-listen.ts'
-export { onFile, onFileDescriptor, onPort, onPortChosenByOs, WhereToListen } from './where-to-listen.ts'
+export type { InetWhereToListen, OnFileDescriptorOptions, OnFileOptions, OnPortOptions, UnixWhereToListen } from './where-to-listen.ts'
+export { onFile, onFileDescriptor, onInherited, onPort, onPortChosenByOs, WhereToListen } from './where-to-listen.ts'
 export type { Chunk, Source, Writer } from './writer.ts'

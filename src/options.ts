@@ -97,7 +97,7 @@ export interface ListenOptions extends ConnectionOptions {
   /**
    * Connections that may be open or in a handler at once; further clients wait in the kernel's queue. At least 1.
    *
-   * @default 90 % of the soft limit of open descriptors
+   * @default 90 % of the soft limit of open descriptors, which Node.js raises to the hard one at its start
    */
   maxConnections?: number
   /**

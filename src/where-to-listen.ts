@@ -3,6 +3,10 @@
 import { inspect } from 'node:util'
 import { checkUnixPath, type InetAddress, type SocketAddress, type UnixAddress } from './address.ts'
 import { checkBoolean, checkCount, checkFunction, checkOptions, checkPort, checkString } from './options.ts'
+<<<<<<< HEAD
+=======
+import { takeInherited } from './system/inherited-descriptors.ts'
+>>>>>>> main
 import { checkInetAddress } from './where-to-connect.ts'
 
 /** How a TCP listener is bound. */
@@ -32,11 +36,11 @@ export interface OnPortOptions {
 export type ListenTarget =
   | ({ readonly kind: 'inet'; readonly port: number } & OnPortOptions)
   | { readonly kind: 'unix'; readonly path: string; readonly mode?: number }
-  | { readonly kind: 'descriptor'; readonly fd: number }
+  | { readonly kind: 'descriptor'; readonly fd: number; readonly duplicate?: boolean }
 
 /**
  * Where to listen: a value to hand to `listen` or `Server.create`. Made by {@link onPort}, {@link onPortChosenByOs},
- * {@link onFile}, {@link onFileDescriptor} and `WhereToListen.create`. The first type parameter is the kind of address, the second what
+ * {@link onFile}, {@link onFileDescriptor}, {@link onInherited} and `WhereToListen.create`. The first type parameter is the kind of address, the second what
  * `server.listeningOn` is. Async: `Where_to_listen.t`.
  */
 export interface WhereToListen<out A extends SocketAddress, out L> {
@@ -60,6 +64,8 @@ export type InetWhereToListen = WhereToListen<InetAddress, number>
 export type UnixWhereToListen = WhereToListen<UnixAddress, string>
 
 const ACTION = 'Cannot describe where to listen'
+/** Descriptors are C `int`s. */
+const HIGHEST_DESCRIPTOR = 2 ** 31 - 1
 
 /**
  * Describes a TCP listener on `port`; 0 lets the system choose. Binds all addresses unless `host` is given. Async: `on_port`.
@@ -137,23 +143,69 @@ export function onFile(path: string, options: OnFileOptions = {}): WhereToListen
   return describe({ kind: 'unix', path, ...(mode !== undefined && { mode }) }, (address: UnixAddress) => address.path)
 }
 
+/** What becomes of a descriptor that is listened on. */
+export interface OnFileDescriptorOptions {
+  /**
+   * Whether the server works on a duplicate of the descriptor, which stays the caller's and may be listened on again, also by other threads: each has a
+   * gate of its own on the one queue. Takes the kernel's calls that the kernel gate takes.
+   *
+   * @default false
+   */
+  duplicate?: boolean
+}
+
 /**
- * Describes a listening socket that this process has inherited: from systemd's socket activation, or from a parent process.
- * `listeningOn` is its address. The server owns the descriptor once `listen` is called with it, and closes it at the end; the
- * file of a unix socket is left to whoever made it. Async has `create_from_socket` for this.
+ * Describes a listening socket that is open already: inherited from a parent process ({@link onInherited} for systemd's), or another server's
+ * `listeningSocket.fd`, with `duplicate`. `listeningOn` is its address; the file of a unix socket is left to whoever made it. Async has
+ * `create_from_socket` for this.
  *
- * @throws {TypeError} If `fd` is not a number.
- * @throws {RangeError} If `fd` is not a whole number of 0 or more.
+ * Without `duplicate` the server owns the descriptor once `listen` resolves: it works on a duplicate, whose number `listeningSocket.fd` is, and closes both at the
+ * end. Until then the number that was given refers to the null device, so that whoever uses it again is refused. Standard input, output and error go on
+ * to do so.
+ *
+ * @throws {TypeError} If `fd` is not a number, or an option has the wrong type.
+ * @throws {RangeError} If `fd` is not a whole number from 0 to 2147483647.
  * @example
  * ```ts
- * // Started by systemd, whose sockets begin at 3.
- * const server = await listen(process.env.LISTEN_FDS === undefined ? onPort(8080) : onFileDescriptor(3))
+ * const first = await listen(onPort(8080))
+ * // Mostly in another thread, which is told the number.
+ * const second = await listen(onFileDescriptor(first.listeningSocket.fd, { duplicate: true }))
+ * console.log(second.address)
+ * ```
+ */
+export function onFileDescriptor(fd: number, options: OnFileDescriptorOptions = {}): WhereToListen<SocketAddress, SocketAddress> {
+  checkCount(ACTION, 'fd', fd, 0)
+  if (fd > HIGHEST_DESCRIPTOR) {
+    throw new RangeError(`${ACTION} as 'fd' must be a whole number from 0 to ${HIGHEST_DESCRIPTOR}: received ${inspect(fd)}`)
+  }
+  checkOptions(ACTION, options)
+  const { duplicate } = options
+  if (duplicate !== undefined) checkBoolean(ACTION, 'duplicate', duplicate)
+  return describe({ kind: 'descriptor', fd, ...(duplicate !== undefined && { duplicate }) }, (address: SocketAddress) => address)
+}
+
+/**
+ * Describes a listening socket that systemd, or whoever speaks its protocol, has opened and handed over: the one called `name` (`FileDescriptorName=`), or
+ * without a name the only one. Undefined if this process was given none, so that `??` tells what to do then. `listeningOn` is its address.
+ *
+ * The first call takes `LISTEN_PID`, `LISTEN_FDS` and `LISTEN_FDNAMES` out of the environment and keeps child processes from inheriting the
+ * descriptors; variables that are meant for another process are left alone. Each socket is given out once, several of one name one after the other; a later
+ * call gives undefined, and so does every call in a worker thread.
+ *
+ * @throws {TypeError} If `name` is not a string.
+ * @throws {RangeError} If sockets are left but none is called `name`, or several and no name is given: the message lists them. Also if a variable
+ * is malformed.
+ * @example
+ * ```ts
+ * // Started by systemd, or by hand.
+ * const server = await listen(onInherited('web') ?? onPort(8080))
  * console.log(server.address)
  * ```
  */
-export function onFileDescriptor(fd: number): WhereToListen<SocketAddress, SocketAddress> {
-  checkCount(ACTION, 'fd', fd, 0)
-  return describe({ kind: 'descriptor', fd }, (address: SocketAddress) => address)
+export function onInherited(name?: string): WhereToListen<SocketAddress, SocketAddress> | undefined {
+  if (name !== undefined) checkString(ACTION, 'name', name)
+  const fd = takeInherited(ACTION, name)
+  return fd === undefined ? undefined : onFileDescriptor(fd)
 }
 
 /** Makes a {@link WhereToListen} whose `listeningOn` is yours to choose. Async: `Where_to_listen.create`. */
@@ -175,6 +227,7 @@ export const WhereToListen = Object.freeze({
    * ```
    */
   create<A extends SocketAddress, L>(init: { address: A; listeningOn: (address: A) => L }): WhereToListen<A, L> {
+    checkOptions(ACTION, init)
     const { address, listeningOn } = init
     checkFunction(ACTION, 'listeningOn', listeningOn)
     if (address?.family === 'unix') return describe(onFile(address.path).target, listeningOn)

@@ -29,6 +29,7 @@ const NAMES = [
   'listen',
   'onFile',
   'onFileDescriptor',
+  'onInherited',
   'onPort',
   'onPortChosenByOs',
   'readProxyHeader',

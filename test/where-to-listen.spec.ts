@@ -1,9 +1,10 @@
 import { expect } from 'chai'
-import { onFile, onFileDescriptor, onPort, onPortChosenByOs, WhereToListen } from '../src/where-to-listen.ts'
-import { BAD_HOSTS, BAD_PATHS, BAD_PORTS, NO_OPTIONS, refuses } from './helpers/bad-input.ts'
+import { onFile, onFileDescriptor, onInherited, onPort, onPortChosenByOs, WhereToListen } from '../src/where-to-listen.ts'
+import { BAD_HOSTS, BAD_PATHS, BAD_PORTS, refuses } from './helpers/bad-input.ts'
 
 const ACTION = 'Cannot describe where to listen'
 const BAD_BOOLEANS = [1, 'true', null]
+const NO_OPTIONS = ['127.0.0.1', 8_080, null, true]
 
 describe('onPort', () => {
   it('describes a port of all addresses', () => {
@@ -27,7 +28,6 @@ describe('onPort', () => {
   })
 
   refuses('port', ACTION, BAD_PORTS, (port) => onPort(port as number))
-  refuses('options', ACTION, NO_OPTIONS, (options) => onPort(0, options as object))
   refuses(
     'host',
     ACTION,
@@ -35,12 +35,14 @@ describe('onPort', () => {
     (host) => onPort(0, { host: host as string })
   )
   refuses('ipv6Only', ACTION, BAD_BOOLEANS, (ipv6Only) => onPort(0, { ipv6Only: ipv6Only as boolean }))
+  refuses('options', ACTION, NO_OPTIONS, (options) => onPort(0, options as never))
   refuses('reusePort', ACTION, BAD_BOOLEANS, (reusePort) => onPort(0, { reusePort: reusePort as boolean }))
 })
 
 describe('onPortChosenByOs', () => {
   it('describes port 0', () => {
     expect(onPortChosenByOs().target).to.deep.equal(onPort(0).target)
+    expect(() => onPortChosenByOs('127.0.0.1' as never)).to.throw(TypeError, "as 'options' must be an object: received '127.0.0.1'")
     expect(onPortChosenByOs({ host: '127.0.0.1' }).target).to.deep.equal(onPort(0, { host: '127.0.0.1' }).target)
   })
 })
@@ -61,7 +63,7 @@ describe('onFile', () => {
   })
 
   refuses('path', ACTION, BAD_PATHS, (path) => onFile(path as string))
-  refuses('options', ACTION, NO_OPTIONS, (options) => onFile('/run/app.sock', options as object))
+  refuses('options', ACTION, NO_OPTIONS, (options) => onFile('/run/app.sock', options as never))
   refuses('mode', ACTION, [-1, 0o1000, 1.5, Number.NaN, '600', null], (mode) => onFile('/run/app.sock', { mode: mode as number }))
 
   if (process.platform === 'linux') {
@@ -82,7 +84,23 @@ describe('onFileDescriptor', () => {
     expect(onFileDescriptor(3).listeningOn(address as never)).to.equal(address)
   })
 
-  refuses('fd', ACTION, [-1, 1.5, Number.NaN, '3', null, undefined], (fd) => onFileDescriptor(fd as number))
+  it('keeps whether to duplicate it', () => {
+    expect(onFileDescriptor(3, { duplicate: true }).target).to.deep.equal({ kind: 'descriptor', fd: 3, duplicate: true })
+    expect(onFileDescriptor(2 ** 31 - 1).target).to.have.property('fd', 2 ** 31 - 1)
+  })
+
+  refuses('fd', ACTION, [-1, 1.5, 2 ** 31, 2 ** 40, Number.NaN, '3', null, undefined], (fd) => onFileDescriptor(fd as number))
+  refuses('options', ACTION, NO_OPTIONS, (options) => onFileDescriptor(3, options as never))
+  refuses('duplicate', ACTION, BAD_BOOLEANS, (duplicate) => onFileDescriptor(3, { duplicate: duplicate as boolean }))
+})
+
+describe('onInherited', () => {
+  it('is undefined where nothing was inherited', () => {
+    expect(onInherited()).to.equal(undefined)
+    expect(onInherited('web')).to.equal(undefined)
+  })
+
+  refuses('name', ACTION, ['', 3, null, {}], (name) => onInherited(name as string))
 })
 
 describe('WhereToListen.create', () => {

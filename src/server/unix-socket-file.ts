@@ -1,30 +1,11 @@
 // The file of a unix listener: how it comes to its path, and goes from it, without ever taking the place of a live server.
 
 import { lstatSync, renameSync, unlinkSync } from 'node:fs'
-import { chmod, type FileHandle, link, lstat, mkdtemp, open, rename, rm, unlink } from 'node:fs/promises'
-import net from 'node:net'
-import { constants } from 'node:os'
-import { dirname, join, resolve } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
-import { systemErrorNamed } from '../system/descriptor.ts'
-
-/** A file by what stays the same under any name. */
-interface Identity {
-  readonly dev: bigint
-  readonly ino: bigint
-}
-
-/** A file found in the way; a socket that took over its number has another time of change. */
-interface Found extends Identity {
-  readonly ctimeNs: bigint
-}
-
-// All of sun_path. Bun takes one byte less, so that it does not see the locks of the others.
-const LOCK_NAME_LENGTH = process.versions.bun === undefined ? 108 : 107
-
-// A lock is held for some milliseconds; whoever holds it longer is not one of us.
-const LOCK_RETRY = 5
-const LOCK_RETRIES = 1000
+import { chmod, link, lstat, rename } from 'node:fs/promises'
+import { basename, dirname, resolve } from 'node:path'
+import { type Identity, isSame, OpenedDirectory } from '../system/opened-directory.ts'
+import { explainedError, systemErrorNamed } from '../system/system-error.ts'
+import { type Place, refuseIfTaken, removeStaleSocket, takePath } from './path-takeover.ts'
 
 /** Those that mkdtemp(3) appends. */
 const RANDOM_CHARACTERS = 6
@@ -32,134 +13,124 @@ const RANDOM_CHARACTERS = 6
 /** Bytes that bind(2) takes of a path without its closing NUL. */
 const LONGEST_PATH = process.platform === 'linux' ? 107 : 103
 
+/** The name of the socket between binding and publishing, in the directory of its own. */
+const TEMPORARY_NAME = 'socket'
+
 /**
  * The socket is bound in a directory of its own beside the path, where no client can come (mode 0700), and linked to its path
  * when it listens and has its mode. Bound to the path itself it would be unlinked by libuv as soon as the first handle closes.
+ *
+ * The path is looked up once, at the call. From then on the directory that it is in stays open, and every step goes through that: neither a change
+ * of the working directory nor somebody who renames directories leads a step elsewhere.
  */
 export class UnixSocketFile {
-  /** What to bind. */
-  readonly bindPath: string
-  readonly #path: string
-  readonly #directory: string
-  /** Open while the name of the directory is too long for bind(2), which then goes by the descriptor's. */
-  readonly #directoryHandle: FileHandle | undefined
-  /** The path whatever the working directory becomes. */
-  readonly #absolutePath: string
+  readonly #place: Place
+  readonly #own: OpenedDirectory
+  readonly #ownName: string
   #identity: Identity | undefined
 
-  /** Use {@link UnixSocketFile.prepare}. */
-  constructor(path: string, directory: string, directoryHandle: FileHandle | undefined) {
-    this.#path = path
-    this.#absolutePath = resolve(path)
-    this.#directory = directory
-    this.#directoryHandle = directoryHandle
-    this.bindPath = join(directoryHandle === undefined ? directory : `/proc/self/fd/${directoryHandle.fd}`, boundName(directory))
+  private constructor(place: Place, own: { readonly name: string; readonly directory: OpenedDirectory }) {
+    this.#place = place
+    this.#own = own.directory
+    this.#ownName = own.name
   }
 
-  /** Makes the directory to bind in; {@link UnixSocketFile.cleanUp} removes it. Rejects at once if the path is taken for good. */
+  /**
+   * Makes the directory to bind in; {@link UnixSocketFile.cleanUp} removes it, and {@link UnixSocketFile.remove} lets go of the rest. Rejects at
+   * once if the path is taken for good.
+   */
   static async prepare(path: string): Promise<UnixSocketFile> {
-    const found = await find(path)
-    if (found !== undefined) await refuseUnlessStale(path, found)
-    const directory = await mkdtemp(join(dirname(path), '.it-tcp-'))
-    try {
-      const bindPath = join(directory, boundName(directory))
-      const isTooLong = Buffer.byteLength(bindPath) > LONGEST_PATH
-      if (isTooLong && process.platform !== 'linux') throw systemErrorNamed('ENAMETOOLONG', 'bind', bindPath)
-      return new UnixSocketFile(path, directory, isTooLong ? await open(directory) : undefined)
-    } catch (error) {
-      await rm(directory, { recursive: true, force: true })
-      throw error
-    }
+    return await inPlace(path, async (place) => {
+      await refuseIfTaken(place)
+      return new UnixSocketFile(place, await place.directory.make('.it-tcp-'))
+    })
+  }
+
+  /** What to bind, at once. */
+  get bindPath(): string {
+    const path = this.#own.shortAt(this.#boundName)
+    if (Buffer.byteLength(path) > LONGEST_PATH) throw systemErrorNamed('ENAMETOOLONG', 'bind', path)
+    return path
+  }
+
+  /** Random: libuv unlinks the name some day, when the number in a path below /proc/self/fd may be another directory's. */
+  get #boundName(): string {
+    return this.#ownName.slice(-RANDOM_CHARACTERS)
   }
 
   /** To be called once bound and before the first handle may close: libuv unlinks the name that it bound. */
   rename(): void {
-    renameSync(join(this.#directory, boundName(this.#directory)), this.#temporaryPath)
+    renameSync(this.#own.at(this.#boundName), this.#own.at(TEMPORARY_NAME))
   }
 
   /** Gives the listening socket its mode and its path. Rejects with EADDRINUSE if another server has the path. */
   async publish(mode: number | undefined): Promise<void> {
-    if (mode !== undefined) await chmod(this.#temporaryPath, mode)
-    const { dev, ino } = await lstat(this.#temporaryPath, { bigint: true })
+    const own = this.#own
+    if (mode !== undefined) await chmod(own.at(TEMPORARY_NAME), mode)
+    const { dev, ino } = await lstat(own.at(TEMPORARY_NAME), { bigint: true })
+    const { directory, name } = this.#place
     await takePath(
-      this.#path,
-      () => linkIfFree(this.#temporaryPath, this.#path),
-      () => rename(this.#temporaryPath, this.#path)
+      this.#place,
+      () => linkIfFree(own.at(TEMPORARY_NAME), directory.at(name)),
+      () => rename(own.at(TEMPORARY_NAME), directory.at(name))
     )
     this.#identity = { dev, ino }
   }
 
-  /** Removes what was needed to bind. */
+  /** Removes what was needed to bind: these two names, and the directory if it is empty then. */
   async cleanUp(): Promise<void> {
-    await this.#directoryHandle?.close()
-    await rm(this.#directory, { recursive: true, force: true })
+    for (const name of [this.#boundName, TEMPORARY_NAME]) unlinkIfThere(this.#own, name)
+    await this.#place.directory.remove(this.#ownName, this.#own)
+    this.#own.close()
   }
 
   /**
-   * Removes the file, if it is still ours. To be called while the socket still listens: as long as it does nobody takes the
+   * Removes the file, if there is one and it is still ours. To be called while the socket still listens: as long as it does nobody takes the
    * path over, so that no successor's file can be hit.
    */
   remove(): void {
     const identity = this.#identity
     this.#identity = undefined
-    if (identity === undefined) return
+    const { directory, name } = this.#place
     try {
-      if (isSame(lstatSync(this.#absolutePath, { bigint: true }), identity)) unlinkSync(this.#absolutePath)
+      if (identity !== undefined && isSame(lstatSync(directory.at(name), { bigint: true }), identity)) unlinkSync(directory.at(name))
     } catch {
       // Gone, or the directory was taken from us: then it is a stale socket like any other.
     }
+    directory.close()
   }
-
-  get #temporaryPath(): string {
-    return join(this.#directory, 'socket')
-  }
-}
-
-/** Removes a stale socket from `path`, and nothing else, for listeners that have to be bound to the path itself. */
-export async function removeStaleSocket(path: string): Promise<void> {
-  await takePath(
-    path,
-    async () => {
-      const found = await find(path)
-      return found === undefined || !found.isSocket() || (await isLive(path))
-    },
-    () => unlink(path)
-  )
 }
 
 /**
- * Resolves once `takeIfFree` has done so, or a stale socket at the path has been replaced. Rejects with EADDRINUSE if something else
- * is there.
+ * Makes room for a socket that has to be bound to the path itself, as those of a cluster's workers, which their primary binds; gives the path to bind.
+ *
+ * @throws With EPERM if it would be open to more clients than `mode` allows until it has its mode.
  */
-async function takePath(path: string, takeIfFree: () => Promise<boolean>, replace: () => Promise<void>): Promise<void> {
-  for (let retries = 0; retries < LOCK_RETRIES; retries++) {
-    if (await takeIfFree()) return
-    const found = await find(path)
-    if (found === undefined) continue
-    await refuseUnlessStale(path, found)
-    const unlock = await lock(path, found)
-    if (unlock === undefined) {
-      await delay(LOCK_RETRY)
-      continue
-    }
-    try {
-      // Looked at again under the lock: a server may have come meanwhile. Only who holds this lock replaces this file.
-      const isStale = !(await isLive(path))
-      const now = await find(path)
-      if (isStale && now !== undefined && isSame(now, found) && now.ctimeNs === found.ctimeNs) {
-        await replace()
-        return
-      }
-    } finally {
-      await unlock()
-    }
+export async function prepareForPrimary(path: string, mode: number | undefined): Promise<string> {
+  // The umask of the primary, as far as a worker can know it: the one that it was started with.
+  if (mode !== undefined && (0o777 & ~process.umask() & ~mode) !== 0) {
+    const umask = (0o777 & ~mode).toString(8).padStart(4, '0')
+    throw explainedError('EPERM', `in a cluster worker 'mode' can't take away what the umask leaves: start the primary with umask ${umask}`)
   }
-  throw inUse(path)
+  const absolute = resolve(path)
+  // Before listening, not after it failed: from the second attempt on a worker no longer shares with the others.
+  await inPlace(path, async (place) => {
+    await removeStaleSocket(place)
+    place.directory.close()
+  })
+  return Buffer.byteLength(absolute) > LONGEST_PATH ? path : absolute
 }
 
-/** Random: libuv unlinks the name some day, when the number in a path below /proc/self/fd may be another directory's. */
-function boundName(directory: string): string {
-  return directory.slice(-RANDOM_CHARACTERS)
+/** Opens the directory of a path, at once, and closes it if `use` fails. */
+async function inPlace<T>(path: string, use: (place: Place) => Promise<T>): Promise<T> {
+  const absolute = resolve(path)
+  const directory = await OpenedDirectory.open(dirname(absolute))
+  try {
+    return await use({ directory, name: basename(absolute), shown: path })
+  } catch (error) {
+    directory.close()
+    throw error
+  }
 }
 
 async function linkIfFree(from: string, to: string): Promise<boolean> {
@@ -172,81 +143,10 @@ async function linkIfFree(from: string, to: string): Promise<boolean> {
   }
 }
 
-async function find(path: string): Promise<(Found & { isSocket(): boolean }) | undefined> {
+function unlinkIfThere(directory: OpenedDirectory, name: string): void {
   try {
-    return await lstat(path, { bigint: true })
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw error
-  }
-}
-
-function isSame(one: Identity, other: Identity): boolean {
-  return one.dev === other.dev && one.ino === other.ino
-}
-
-async function refuseUnlessStale(path: string, found: { isSocket(): boolean }): Promise<void> {
-  if (!found.isSocket() || (await isLive(path))) throw inUse(path)
-}
-
-function inUse(path: string): NodeJS.ErrnoException {
-  return systemErrorNamed('EADDRINUSE', 'listen', path)
-}
-
-/**
- * Whether a server answers on `path`. Only a refusal shows that none does; a server with a full queue gives EAGAIN, one of another user
- * EACCES. A file that is gone is not live either.
- */
-function isLive(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const probe = net.connect({ path })
-    probe.on('connect', () => {
-      resolve(true)
-      probe.destroy()
-    })
-    probe.on('error', (error: NodeJS.ErrnoException) => resolve(error.code !== 'ECONNREFUSED' && error.code !== 'ENOENT'))
-  })
-}
-
-/**
- * Takes the lock for replacing the file `found` at `path`: one that dies with its process. Returns how to release it, or
- * undefined while another holds it.
- */
-async function lock(path: string, found: Identity): Promise<(() => Promise<void>) | undefined> {
-  return process.platform === 'linux' ? await lockByName(found) : await lockByDirectory(path)
-}
-
-/**
- * An abstract name: bound once at most, and gone with its socket. Padded to the full length, which Node.js 20 would do itself.
- * Servers in containers with networks of their own do not see each other's.
- */
-async function lockByName(found: Identity): Promise<(() => Promise<void>) | undefined> {
-  const name = `\0it-tcp takes over ${found.dev}:${found.ino} `.padEnd(LOCK_NAME_LENGTH, '.')
-  const server = net.createServer((socket) => socket.destroy())
-  try {
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject)
-      // In a cluster worker the primary would bind it, once for all workers.
-      server.listen({ path: name, exclusive: true }, resolve)
-    })
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') return undefined
-    throw error
-  }
-  return () => new Promise((resolve) => server.close(() => resolve()))
-}
-
-// open(2) of the BSDs and macOS takes a flock(2) lock by itself; Node.js has no name for the flag.
-const O_EXLOCK = 0x20
-const O_NONBLOCK = 0x4
-
-async function lockByDirectory(path: string): Promise<(() => Promise<void>) | undefined> {
-  try {
-    const handle = await open(dirname(path), O_EXLOCK | O_NONBLOCK)
-    return () => handle.close()
-  } catch (error) {
-    const { errno } = error as NodeJS.ErrnoException
-    if (errno === -constants.errno.EWOULDBLOCK || errno === -constants.errno.EAGAIN) return undefined
-    throw error
+    unlinkSync(directory.at(name))
+  } catch {
+    // Bound under another name, moved to its path, or never made.
   }
 }

@@ -6,6 +6,7 @@ import {
   type InetWhereToListen,
   onFile,
   onFileDescriptor,
+  onInherited,
   onPort,
   onPortChosenByOs,
   type SocketAddress,
@@ -54,6 +55,12 @@ onPort(0, { host: '::', ipv6Only: true, reusePort: true }) satisfies InetWhereTo
 onPortChosenByOs() satisfies InetWhereToListen
 onFile('/run/app.sock', { mode: 0o600 }) satisfies UnixWhereToListen
 onFileDescriptor(3) satisfies WhereToListen<SocketAddress, SocketAddress>
+onFileDescriptor(3, { duplicate: true }) satisfies WhereToListen<SocketAddress, SocketAddress>
+onInherited('web') satisfies WhereToListen<SocketAddress, SocketAddress> | undefined
+// @ts-expect-error there may be none
+onInherited('web') satisfies WhereToListen<SocketAddress, SocketAddress>
+// @ts-expect-error options are an object
+onPort(8080, '127.0.0.1')
 // @ts-expect-error a file is no port
 onFile('/run/app.sock') satisfies InetWhereToListen
 // @ts-expect-error a port is no file

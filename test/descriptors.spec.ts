@@ -3,33 +3,20 @@ import { createServer } from 'node:net'
 import { devNull } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
-import {
-  adopt,
-  checkListening,
-  descriptorLimit,
-  duplicate,
-  handleOf,
-  isDescriptorFree,
-  kernelGateAvailable,
-  systemErrorNamed
-} from '../src/system/descriptor.ts'
+import { descriptorLimit, duplicate, isDescriptorFree, kernelGateAvailable } from '../src/system/descriptors.ts'
+import { checkListening } from '../src/system/inherited-socket.ts'
+import { adopt, handleOf } from '../src/system/node-internals.ts'
+import { systemErrorNamed } from '../src/system/system-error.ts'
 import { CAN_COUNT_DESCRIPTORS, descriptors } from './helpers/descriptors.ts'
+import { WITHOUT_LIBC } from './helpers/gates.ts'
 import { needs, run, runNode, skipIf } from './helpers/programs.ts'
 import { rawServer } from './helpers/raw.ts'
 import { useScope } from './helpers/scope.ts'
 import { until } from './helpers/until.ts'
 
-const MODULE = new URL('../src/system/descriptor.js', import.meta.url).href
+const MODULES = new URL('../src/system/', import.meta.url).href
 
-const isFlag = (flag: string): boolean => process.allowedNodeEnvironmentFlags.has(flag)
-/** The permission model, under whichever name this version has it, forbids native code. */
-const WITHOUT_KOFFI = [
-  isFlag('--permission') ? '--permission' : '--experimental-permission',
-  '--allow-fs-read=*',
-  ...(isFlag('--allow-net') ? ['--allow-net'] : [])
-]
-
-describe('descriptor', () => {
+describe('descriptors', () => {
   const scope = useScope()
 
   describe('kernelGateAvailable()', () => {
@@ -52,7 +39,7 @@ describe('descriptor', () => {
     })
 
     it('is false where loading native code is forbidden', async () => {
-      const { stdout, stderr } = await script('console.log(kernelGateAvailable(), descriptorLimit())', {}, WITHOUT_KOFFI)
+      const { stdout, stderr } = await script('console.log(kernelGateAvailable(), descriptorLimit())', {}, WITHOUT_LIBC)
       expect(stdout, stderr).to.match(/^false \d+\n$/)
     })
   })
@@ -96,7 +83,8 @@ describe('descriptor', () => {
       const worker = new Worker(
         `(async () => {
           const net = require('node:net')
-          const { adopt, duplicate, handleOf } = await import(${JSON.stringify(MODULE)})
+          const { duplicate } = await import('${MODULES}descriptors.js')
+          const { adopt, handleOf } = await import('${MODULES}node-internals.js')
           const server = net.createServer().listen(0, () => {
             for (let count = 0; count < 5; count++) adopt(duplicate(handleOf(server).fd))
             require('node:worker_threads').parentPort.postMessage('adopted')
@@ -121,7 +109,7 @@ describe('descriptor', () => {
     it('is the same without koffi', async function () {
       needs(this, 'sh')
       skipIf(this, process.platform !== 'linux', 'needs /proc')
-      const { stdout } = await limited(64, 'console.log(descriptorLimit())', WITHOUT_KOFFI.join(' '))
+      const { stdout } = await limited(64, 'console.log(descriptorLimit())', WITHOUT_LIBC.join(' '))
       expect(stdout).to.equal('64\n')
     })
 
@@ -164,7 +152,7 @@ describe('descriptor', () => {
 
     it('tells the same without koffi', async function () {
       needs(this, 'sh')
-      const { stdout, stderr } = await limited(64, program, WITHOUT_KOFFI.join(' '))
+      const { stdout, stderr } = await limited(64, program, WITHOUT_LIBC.join(' '))
       expect(stdout, stderr).to.equal(expected)
     })
 
@@ -207,7 +195,7 @@ describe('descriptor', () => {
         })
       `
       expect((await script(program)).stdout).to.equal('EINVAL\n')
-      const { stdout, stderr } = await script(program, {}, WITHOUT_KOFFI)
+      const { stdout, stderr } = await script(program, {}, WITHOUT_LIBC)
       if (process.platform === 'linux') expect(stdout, stderr).to.equal('EINVAL\n')
     })
   })
@@ -246,5 +234,9 @@ function limited(limit: number, program: string, flags = ''): ReturnType<typeof 
 }
 
 function withImports(program: string): string {
-  return `import { checkListening, descriptorLimit, isDescriptorFree, kernelGateAvailable } from ${JSON.stringify(MODULE)}\n${program}`
+  return `
+    import { descriptorLimit, isDescriptorFree, kernelGateAvailable } from '${MODULES}descriptors.js'
+    import { checkListening } from '${MODULES}inherited-socket.js'
+    ${program}
+  `
 }

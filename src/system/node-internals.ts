@@ -1,0 +1,58 @@
+// All that is used here of Node.js and not documented there: the libuv handles under its servers and sockets.
+//
+// Each of these has been the same from Node.js 20 to 26. What happens where one is missing is said beside it.
+
+import cluster from 'node:cluster'
+import net from 'node:net'
+
+/** The libuv handle of a TCP or pipe socket, `_handle` of a `net.Server` or `net.Socket`. */
+export interface NodeHandle {
+  /** The number of the descriptor. Without it, as on Deno, a server has no `listeningSocket.fd`, and the gate is in userland. */
+  readonly fd: number
+  /** Called for each client, with its handle. Without it the gate takes the `'connection'` events of `net.Server`. */
+  onconnection?: ((status: number, client?: NodeHandle) => void) | null
+  /** Listens, and polls for clients. Without it there is no kernel gate. */
+  listen(backlog: number): number
+  /** Closes the descriptor at once, and calls back a turn later. */
+  close(callback?: () => void): void
+  ref(): void
+  unref(): void
+  /** Starts to read from the descriptor. Without it a reset that old versions of libuv report as an end stays one. */
+  readStart?(): number
+  /** Bytes of the write under way that the system has not taken. Without it progress is counted by whole writes. */
+  readonly writeQueueSize?: number
+  // TCP only. Without these two the addresses come from the `net.Socket`, a system call later.
+  getsockname?(out: HandleAddress): number
+  getpeername?(out: HandleAddress): number
+  // TCP only. Without these two the options are set on each accepted socket instead of once on the listening one.
+  setNoDelay?(enable: boolean): number
+  setKeepAlive?(enable: boolean, seconds: number): number
+}
+
+/** What `getsockname` and `getpeername` of a handle fill in. */
+export interface HandleAddress {
+  address?: string
+  port?: number
+}
+
+/** Whether this is Node.js itself: Bun and Deno have its modules, with handles of their own or none. */
+export const isPlainNode: boolean = process.versions.bun === undefined && process.versions.deno === undefined
+
+/** Whether the handles of listening sockets are Node.js's own and in this process: a cluster worker's are in the primary. */
+export function hasNodeHandles(): boolean {
+  return isPlainNode && !cluster.isWorker
+}
+
+/** The handle under a `net.Server` or `net.Socket`; undefined if it is closed, or not there on this runtime. */
+export function handleOf(owner: net.Server | net.Socket): NodeHandle | undefined {
+  return (owner as { _handle?: NodeHandle | null })._handle ?? undefined
+}
+
+/**
+ * Gives a descriptor to libuv, which from then on closes it exactly once: by the handle's `close()`, or when the worker
+ * thread ends. On failure the descriptor is still the caller's.
+ */
+export function adopt(fd: number): NodeHandle {
+  const socket = new net.Socket({ fd, readable: false, writable: false })
+  return handleOf(socket) as NodeHandle
+}
