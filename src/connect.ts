@@ -4,6 +4,7 @@ import { Socket } from 'node:net'
 import { inspect } from 'node:util'
 import { type SocketAddress, UNNAMED } from './address.ts'
 import { type DialLimits, type Dialled, dial, inetAddresses, isUnix, type Step } from './client/dial.ts'
+import { dialCustom } from './client/dial-custom.ts'
 import { sendFirst } from './client/send-first.ts'
 import type { Connection } from './connection.ts'
 import {
@@ -52,6 +53,7 @@ const ACTION = 'Cannot connect'
  */
 export async function connectSocket(where: WhereToConnect<SocketAddress>, options: ConnectSocketOptions = {}): Promise<Socket> {
   checkWhere(where)
+  if (where.dial !== undefined) throw new TypeError(`${ACTION} as there is no socket to be had of 'where': received ${inspect(where)}`)
   const { socket } = await dial(where, dialLimits(options), createSocket, stepsOf(options))
   return socket
 }
@@ -91,7 +93,14 @@ export async function connect<A extends SocketAddress>(where: WhereToConnect<A>,
   checkWhere(where)
   const limits = dialLimits(options)
   const settings = connectionSettings(ACTION, options)
-  const dialled = await dial(where, limits, createDialSocket, stepsOf(options))
+  const steps = stepsOf(options)
+  if (where.dial !== undefined) {
+    if (steps.length > 0)
+      throw new TypeError(`${ACTION} without a socket as the options ask for what needs one: received ${inspect(options)}`)
+    const { transport, ...addresses } = await dialCustom(where.dial, where, limits)
+    return openConnection<A>(transport, settings, { ...(addresses as unknown as Ends<A>), isAccepted: false }).facade
+  }
+  const dialled = await dial(where, limits, createDialSocket, steps)
   if (!isUnix(where.target)) setKeepAlive(dialled.socket, settings.keepAlive)
   return openConnection<A>(new NetTransport(dialled.socket), settings, { ...addressesOf(where, dialled), isAccepted: false }).facade
 }
@@ -176,7 +185,12 @@ function stepsOf({ proxyHeader }: ConnectSocketOptions): readonly Step[] {
 
 const NO_STEPS: readonly Step[] = []
 
-function addressesOf<A extends SocketAddress>(where: WhereToConnect<A>, dialled: Dialled): { remoteAddress: A; localAddress: A } {
+interface Ends<A> {
+  readonly remoteAddress: A
+  readonly localAddress: A
+}
+
+function addressesOf<A extends SocketAddress>(where: WhereToConnect<A>, dialled: Dialled): Ends<A> {
   const { target } = where
   const addresses = isUnix(target) ? { remoteAddress: target, localAddress: UNNAMED } : inetAddresses(dialled)
   return addresses as { remoteAddress: SocketAddress; localAddress: SocketAddress } as { remoteAddress: A; localAddress: A }

@@ -1,7 +1,7 @@
 // What a law of a stream of bytes is, and what the laws are checked with.
 
-import { setImmediate } from 'node:timers'
 import { inspect } from 'node:util'
+import { setImmediate } from '../async/platform.ts'
 import type { ByteStream } from '../connection.ts'
 
 /** A promise of every connection, in words, and a program that finds out whether it is kept. */
@@ -63,12 +63,9 @@ function verifyCode(error: unknown, what: string, ...codes: readonly string[]): 
 export const RESET_CODES = ['ERR_CONNECTION_RESET', 'ERR_TRUNCATED'] as const
 export const CLOSED = 'ERR_CONNECTION_CLOSED'
 
-// Taken once: no fake clock stops the check.
-const nextTurn = setImmediate
-
 /** Lets the event loop turn so often. */
 export async function turns(count: number): Promise<void> {
-  for (let turn = 0; turn < count; turn++) await new Promise((resolve) => nextTurn(resolve, undefined))
+  for (let turn = 0; turn < count; turn++) await new Promise((resolve) => setImmediate(resolve, undefined))
 }
 
 /** Turns of the event loop in which what is about to happen happens. */

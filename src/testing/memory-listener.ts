@@ -1,19 +1,28 @@
 // A listening socket in memory: the queue that a system keeps for it, and the gate that takes clients from there.
 
-import { setImmediate } from 'node:timers'
-import type { SocketAddress } from '../address.ts'
+import type { InetAddress } from '../address.ts'
+import { setImmediate } from '../async/platform.ts'
+import type { AcceptedTransport, Gate } from '../server/gate.ts'
 import type { MemoryTransport } from './memory-transport.ts'
 import { systemErrorNamed } from './system-error.ts'
 
-// Taken once: no fake clock stops the clients.
-const nextTurn = setImmediate
-
 /** A client as its server gets it. */
-export interface MemoryClient {
+export class MemoryClient implements AcceptedTransport {
   /** The server's end. */
   readonly transport: MemoryTransport
-  readonly remoteAddress: SocketAddress
-  readonly localAddress: SocketAddress
+  readonly localAddress: InetAddress
+  readonly #remoteAddress: InetAddress
+
+  constructor(transport: MemoryTransport, remoteAddress: InetAddress, localAddress: InetAddress) {
+    this.transport = transport
+    this.#remoteAddress = remoteAddress
+    this.localAddress = localAddress
+  }
+
+  // A system has forgotten it as soon as the client has reset.
+  get remoteAddress(): InetAddress | undefined {
+    return this.transport.isReset ? undefined : this.#remoteAddress
+  }
 }
 
 /** A client that dials. */
@@ -30,7 +39,7 @@ export interface MemoryListenerInit {
   readonly onClose: () => void
 }
 
-export class MemoryListener {
+export class MemoryListener implements Gate {
   readonly kind = 'kernel'
   readonly fd = -1
   readonly parked = 0
@@ -64,6 +73,11 @@ export class MemoryListener {
       const index = this.#turnedOff.indexOf(dialler)
       if (index !== -1) this.#turnedOff.splice(index, 1)
     }
+  }
+
+  // No descriptors are taken.
+  hasRoom(): boolean {
+    return true
   }
 
   open(): boolean {
@@ -114,7 +128,7 @@ export class MemoryListener {
   #schedule(): void {
     if (this.#isScheduled || !this.#isOpen || this.#queue.length === 0) return
     this.#isScheduled = true
-    nextTurn(accept, this)
+    setImmediate(accept, this)
   }
 }
 

@@ -1,21 +1,26 @@
 // A network in memory: who listens where, who dials whom, and what is open.
 
 import { isIP } from 'node:net'
-import { setImmediate } from 'node:timers'
 import { inspect } from 'node:util'
 import { formatAddress, type InetAddress, inetAddress } from '../address.ts'
+import { setImmediate } from '../async/platform.ts'
 import type { Connection } from '../connection.ts'
 import { type ConnectionOptions, checkCount, checkOptions, checkPort, checkString, connectionSettings } from '../options.ts'
+import type { GateOptions } from '../server/gate.ts'
 import { openConnection } from '../stream/connection-facade.ts'
-import { type BindOptions, checkInetAddress, toHostAndPort, type WhereToConnect } from '../where-to-connect.ts'
+import {
+  type BindOptions,
+  type Carried,
+  type CustomDial,
+  checkInetAddress,
+  toHostAndPort,
+  type WhereToConnect
+} from '../where-to-connect.ts'
 import type { WhereToListen } from '../where-to-listen.ts'
-import { type MemoryClient, type MemoryListener, refusal } from './memory-listener.ts'
+import { MemoryClient, MemoryListener, refusal } from './memory-listener.ts'
 import type { EndOwner, MemoryTransport } from './memory-transport.ts'
 import { systemErrorNamed } from './system-error.ts'
 import { DEFAULT_CAPACITY, type Link, Wire } from './wire.ts'
-
-// Taken once: no fake clock stops the clients.
-const nextTurn = setImmediate
 
 const ANY = '0.0.0.0'
 const LOCALHOST = '127.0.0.1'
@@ -24,6 +29,7 @@ const FIRST_PORT = 49_152
 const LAST_PORT = 65_535
 
 const PAIR = 'Cannot make a pair'
+const LISTEN = 'Cannot describe where to listen'
 
 /** The options of {@link MemoryNetwork}. */
 export interface MemoryNetworkOptions {
@@ -93,6 +99,37 @@ export class MemoryNetwork {
   }
 
   /**
+   * Describes a listener on `port` of this network, for `listen` and `Server.create`: of all hosts, unless `host` is given; 0 lets the network choose.
+   * Clients beyond `backlog` wait for their own `timeout`. What is in use already fails with `ListenError` and EADDRINUSE.
+   *
+   * @throws {TypeError | RangeError} If an argument is wrong.
+   */
+  onPort(port: number, options: { host?: string } = {}): WhereToListen<InetAddress, number> {
+    checkPort(LISTEN, 'port', port, 0)
+    checkOptions(LISTEN, options)
+    const { host } = options
+    if (host !== undefined) checkString(LISTEN, 'host', host)
+    const address = inetAddress(host === undefined ? ANY : this.#addressOf(host), port)
+    const bind = (gateOptions: GateOptions) => this.#listen(address, gateOptions)
+    return Object.freeze({
+      target: Object.freeze({ kind: 'custom', address, bind }),
+      listeningOn: ({ port: bound }: InetAddress) => bound
+    })
+  }
+
+  /**
+   * Describes an endpoint of this network, for `connect` and `withConnection`. Every name is known, and has an address of its own; where nobody listens
+   * the connection is refused. `localAddress` is what the server is to see as the client's, 127.0.0.1 unless it is given.
+   *
+   * @throws {TypeError | RangeError} If an argument is wrong.
+   */
+  toHostAndPort(host: string, port: number, options: BindOptions = {}): WhereToConnect<InetAddress> {
+    const where = toHostAndPort(host, port, options)
+    const server = inetAddress(this.#addressOf(host), port)
+    return Object.freeze({ ...where, dial: this.#dial(server, where.bind) })
+  }
+
+  /**
    * The link under `connection`, which may be either side of one that was made on this network.
    *
    * @throws {TypeError} If it is none, or closed already.
@@ -126,6 +163,63 @@ export class MemoryNetwork {
 
   // -------------------------------------------------------------------------------------------------------------------
 
+  #listen(asked: InetAddress, { backlog, onAccept }: GateOptions): { gate: MemoryListener; address: InetAddress } {
+    const port = asked.port === 0 ? this.#choosePort() : asked.port
+    const address = inetAddress(asked.address, port)
+    if (this.#isTaken(address)) throw systemErrorNamed('EADDRINUSE', 'listen')
+    const name = formatAddress(address)
+    const gate = new MemoryListener({ backlog, onAccept, onClose: () => void this.#listeners.delete(name) })
+    this.#listeners.set(name, gate)
+    return { gate, address }
+  }
+
+  #isTaken({ address, port }: InetAddress): boolean {
+    if (address !== ANY) return this.#listenerAt(address, port) !== undefined
+    return [...this.#listeners.keys()].some((name) => name.endsWith(`:${port}`))
+  }
+
+  #listenerAt(address: string, port: number): MemoryListener | undefined {
+    return this.#listeners.get(formatAddress(inetAddress(address, port))) ?? this.#listeners.get(formatAddress(inetAddress(ANY, port)))
+  }
+
+  #dial(server: InetAddress, { localAddress = LOCALHOST, localPort = 0 }: BindOptions): CustomDial {
+    return (succeed, fail) => {
+      let giveUp = (): void => {
+        isGivenUp = true
+      }
+      let isGivenUp = false
+      // A turn later, as with systems.
+      setImmediate(() => {
+        if (isGivenUp) return
+        const listener = this.#listenerAt(server.address, server.port)
+        if (listener === undefined) {
+          fail(refusal())
+          return
+        }
+        giveUp = listener.dial({ connect: () => this.#connect(inetAddress(localAddress, localPort), server, succeed), refuse: fail })
+      })
+      return () => giveUp()
+    }
+  }
+
+  #connect({ address, port }: InetAddress, server: InetAddress, succeed: (carried: Carried) => void): MemoryClient {
+    const client = inetAddress(address, port === 0 ? this.#choosePort() : port)
+    const wire = this.#join(client, server)
+    succeed({ transport: wire.client, remoteAddress: server, localAddress: client })
+    return new MemoryClient(wire.server, client, server)
+  }
+
+  /** The address of a host: names get theirs in the order in which they are named. */
+  #addressOf(host: string): string {
+    if (isIP(host) !== 0) return host
+    const known = this.#addresses.get(host)
+    if (known !== undefined) return known
+    const number = this.#addresses.size
+    const address = `10.0.${number >> 8}.${number & 0xff}`
+    this.#addresses.set(host, address)
+    return address
+  }
+
   #join(client: InetAddress, server: InetAddress, capacity = this.#capacity): Wire {
     const wire = new Wire(capacity, this.#owner)
     const ends = `${formatAddress(client)} -> ${formatAddress(server)}`
@@ -140,8 +234,10 @@ export class MemoryNetwork {
   }
 
   #choosePort(): number {
-    const port = this.#nextPort
-    this.#nextPort = port === LAST_PORT ? FIRST_PORT : port + 1
-    return port
+    for (;;) {
+      const port = this.#nextPort
+      this.#nextPort = port === LAST_PORT ? FIRST_PORT : port + 1
+      if (!this.#isTaken(inetAddress(ANY, port))) return port
+    }
   }
 }

@@ -1,13 +1,10 @@
 // One end of a connection in memory as a transport: what a socket does, and what a system does for it.
 
-import { setImmediate } from 'node:timers'
+import { setImmediate } from '../async/platform.ts'
 import { own } from '../stream/read-buffer.ts'
 import type { Transport, TransportEvents, WriteEntry } from '../stream/transport.ts'
 import type { Flow, FlowEnd } from './flow.ts'
 import { resetError } from './system-error.ts'
-
-// Taken once: no fake clock stops the bytes.
-const nextTurn = setImmediate
 
 /** As with a socket. */
 const GATHER_SIZE = 524_288
@@ -216,7 +213,7 @@ export class MemoryTransport implements Transport, FlowEnd {
     // What is not open yet waits in the system, and needs no telling.
     if (this.#isScheduled || this.#isReleased || (this.#events === undefined && !this.#isDestroyed)) return
     this.#isScheduled = true
-    nextTurn(run, this)
+    setImmediate(run, this)
   }
 }
 
