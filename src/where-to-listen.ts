@@ -3,12 +3,8 @@
 import { inspect } from 'node:util'
 import { checkUnixPath, type InetAddress, type SocketAddress, type UnixAddress } from './address.ts'
 import { checkBoolean, checkCount, checkFunction, checkOptions, checkPort, checkString } from './options.ts'
-
-
-import { takeInherited } from './system/inherited-descriptors.ts'
-
-
 import type { Gate, GateOptions } from './server/gate.ts'
+import { takeInherited } from './system/inherited-descriptors.ts'
 import { checkInetAddress } from './where-to-connect.ts'
 
 /** How a TCP listener is bound. */

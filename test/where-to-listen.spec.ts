@@ -1,10 +1,9 @@
 import { expect } from 'chai'
 import { onFile, onFileDescriptor, onInherited, onPort, onPortChosenByOs, WhereToListen } from '../src/where-to-listen.ts'
-import { BAD_HOSTS, BAD_PATHS, BAD_PORTS, refuses } from './helpers/bad-input.ts'
+import { BAD_HOSTS, BAD_PATHS, BAD_PORTS, NO_OPTIONS, refuses } from './helpers/bad-input.ts'
 
 const ACTION = 'Cannot describe where to listen'
 const BAD_BOOLEANS = [1, 'true', null]
-const NO_OPTIONS = ['127.0.0.1', 8_080, null, true]
 
 describe('onPort', () => {
   it('describes a port of all addresses', () => {
@@ -28,6 +27,7 @@ describe('onPort', () => {
   })
 
   refuses('port', ACTION, BAD_PORTS, (port) => onPort(port as number))
+  refuses('options', ACTION, NO_OPTIONS, (options) => onPort(0, options as object))
   refuses(
     'host',
     ACTION,
@@ -35,7 +35,6 @@ describe('onPort', () => {
     (host) => onPort(0, { host: host as string })
   )
   refuses('ipv6Only', ACTION, BAD_BOOLEANS, (ipv6Only) => onPort(0, { ipv6Only: ipv6Only as boolean }))
-  refuses('options', ACTION, NO_OPTIONS, (options) => onPort(0, options as never))
   refuses('reusePort', ACTION, BAD_BOOLEANS, (reusePort) => onPort(0, { reusePort: reusePort as boolean }))
 })
 
