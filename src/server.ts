@@ -40,13 +40,14 @@ import {
   type ListenOptions,
   type ServerOptions
 } from './options.ts'
+import type { AcceptedTransport } from './server/gate.ts'
 import { type Accepted, discard, ListeningSocket } from './server/listening-socket.ts'
 import type { ByteConnection } from './stream/byte-connection.ts'
 import { openConnection } from './stream/connection-facade.ts'
 import type { ConnectionInit } from './stream/connection-init.ts'
 import { createAcceptedSocket, setKeepAlive, socketAddresses } from './stream/net-socket.ts'
 import { NetTransport } from './stream/net-transport.ts'
-import { descriptorLimit, isDescriptorFree } from './system/descriptor.ts'
+import { descriptorLimit } from './system/descriptor.ts'
 import type { WhereToListen } from './where-to-listen.ts'
 
 /** The listening socket of a server, to be used with care. Async: `listening_socket`. */
@@ -522,7 +523,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     const isWanted = this.#wantsClients
     if (!isWanted && (this.#handler !== undefined || this.#slots >= this.#maxConnections)) {
       this.#socket.shut()
-    } else if (!isDescriptorFree(1)) {
+    } else if (!this.#socket.hasRoom) {
       this.#socket.shut()
       if (isWanted) this.#outOfDescriptors()
     } else if (!isWanted) {
@@ -540,6 +541,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
 
   // A connection of a client; undefined if it is gone already.
   #admit(client: Accepted): ByteConnection<A> | undefined {
+    if ('transport' in client) return this.#admitTransport(client)
     const { keepAlive } = this.#settings
     let remoteAddress: SocketAddress
     let localAddress: SocketAddress = this.address
@@ -567,6 +569,19 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
       setKeepAlive(socket, keepAlive)
     }
     return openConnection<A>(new NetTransport(socket), this.#settings, new Slot(remoteAddress as A, localAddress as A, this.#onClosed))
+  }
+
+  #admitTransport(client: AcceptedTransport): ByteConnection<A> | undefined {
+    const { transport, remoteAddress, localAddress } = client
+    if (remoteAddress !== undefined) {
+      return openConnection<A>(
+        transport,
+        this.#settings,
+        new Slot(remoteAddress as SocketAddress as A, localAddress as SocketAddress as A, this.#onClosed)
+      )
+    }
+    discard(client)
+    return undefined
   }
 
   #checkSoon(): void {
