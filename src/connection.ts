@@ -3,8 +3,12 @@
 import type { Socket } from 'node:net'
 import type { Duplex } from 'it-stream-types'
 import type { SocketAddress } from './address.ts'
+import type { ProxyHeader } from './proxy-header.ts'
 import type { Reader } from './reader.ts'
 import type { Source, Writer } from './writer.ts'
+
+/** A PROXY header that a server has read, and from whom. */
+export type ReceivedProxyHeader = ProxyHeader & { readonly via: SocketAddress }
 
 /** The options of `connection.close()`. */
 export interface CloseOptions {
@@ -83,6 +87,11 @@ export interface Connection<out A extends SocketAddress = SocketAddress> extends
   readonly remoteAddress: A
   /** The address on this side. */
   readonly localAddress: A
+  /**
+   * What a PROXY header told of this connection, and `via`, who sent it; null without one. `remoteAddress` is the client then, and `localAddress`
+   * what it dialled.
+   */
+  readonly proxy: ReceivedProxyHeader | null
   /**
    * Gives the socket up, as an ordinary one, to something else that works with sockets, such as a server of `node:http`. What was written is flushed
    * first; what was received and not read comes first from the socket, and nothing has set it flowing. Its events, errors and closing are the

@@ -1,8 +1,10 @@
 // N consumers over one async iterable: an item is pulled only when somebody is free to take it.
 
 import { inspect } from 'node:util'
+import { captureContext } from './async/context.ts'
 import { Deferred } from './async/deferred.ts'
 import { checkCount, checkFunction } from './options.ts'
+import { isExcused } from './server/excuse.ts'
 
 const ACTION = 'Cannot consume'
 
@@ -15,7 +17,10 @@ const ACTION = 'Cannot consume'
  * - An item that is `AsyncDisposable`, such as a connection, is disposed when its handler ends, also when it throws; its
  *   consumer is free after that. A disposal that fails after the handler succeeded counts as the handler's failure; if the
  *   handler failed too, the handler's error is the one reported.
- * - Resolves when the source has ended and every handler is done. If a handler throws, nothing more is pulled, the source's
+ * - A client can't stop a pool: a handler that fails of what a client of a server brought about by itself (a reset, an end amid what was asked
+ *   for, too much, too slow), or of what that server told it by a `signal`, has not failed. Whoever wants to know catches it in the handler. The
+ *   same errors of a connection that the program dialled do count.
+ * - Resolves when the source has ended and every handler is done. If a handler fails, nothing more is pulled, the source's
  *   `return()` is called, not awaited (a server closes), the running handlers are awaited, and the promise rejects with the
  *   first error. An item that a pull already pending still yields is disposed without a handler. If the source throws, the
  *   running handlers are awaited just the same.
@@ -71,6 +76,8 @@ class Consumption<T> {
   readonly #iterator: AsyncIterator<T>
   readonly #concurrency: number
   readonly #handler: (item: T) => unknown
+  // Handlers and source are of whoever started the pool: what a handler does to its async context is its own affair.
+  readonly #asStarter = captureContext()
   readonly #finished = new Deferred()
   #busy = 0
   #isPulling = false
@@ -95,7 +102,7 @@ class Consumption<T> {
     this.#isPulling = true
     try {
       while (!this.#isOver && this.#busy < this.#concurrency) {
-        const { done, value } = await this.#iterator.next()
+        const { done, value } = await this.#asStarter(next, this.#iterator)
         if (done) this.#isOver = true
         else void this.#take(value)
       }
@@ -110,9 +117,9 @@ class Consumption<T> {
   async #take(item: T): Promise<void> {
     this.#busy++
     try {
-      if (this.#failure === undefined) await this.#handler(item)
+      if (this.#failure === undefined) await this.#asStarter(this.#handler, item)
     } catch (error) {
-      this.#fail(error)
+      if (!isExcused(error)) this.#fail(error)
     }
     try {
       await dispose(item)
@@ -145,6 +152,10 @@ class Consumption<T> {
     if (this.#failure === undefined) this.#finished.resolve()
     else this.#finished.reject(this.#failure.error)
   }
+}
+
+function next<T>(iterator: AsyncIterator<T>): Promise<IteratorResult<T>> {
+  return iterator.next()
 }
 
 async function dispose(item: unknown): Promise<void> {

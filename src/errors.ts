@@ -126,6 +126,12 @@ export class ServerClosedError extends ItTcpError {
   readonly code = 'ERR_SERVER_CLOSED'
 }
 
+/** Thrown when a handshake took longer than it may. */
+export class HandshakeTimeoutError extends ItTcpError {
+  override readonly name = 'HandshakeTimeoutError'
+  readonly code = 'ERR_HANDSHAKE_TIMEOUT'
+}
+
 /** Thrown when a connection does not start with a valid PROXY header, or when its sender may send none: the message says which. */
 export class ProxyHeaderError extends ItTcpError {
   override readonly name = 'ProxyHeaderError'
@@ -160,4 +166,36 @@ export function withOrigin<E extends Error>(error: E, origin: object): E {
 /** Whether `error` happened on `origin`. */
 export function isFrom(error: Error, origin: object): boolean {
   return origins.get(error) === origin
+}
+
+/** What `error` happened on: a connection or a server of ours; undefined if it is not known. */
+export function originOf(error: object): object | undefined {
+  return origins.get(error as Error)
+}
+
+/**
+ * Notes that it was `origin` that was waited for too long, if `reason` is that of an `AbortSignal.timeout`, and returns it. Of the
+ * program's other reasons nothing is noted.
+ */
+export function withTimeoutOrigin(reason: unknown, origin: object): unknown {
+  try {
+    if ((reason as { name?: unknown } | null)?.name === 'TimeoutError' && typeof reason === 'object') origins.set(reason as Error, origin)
+  } catch {
+    // A getter of the program's own that throws.
+  }
+  return reason
+}
+
+// A connection that its own program has aborted is no client's fault.
+const deliberate = new WeakSet<Error>()
+
+/** Notes that `error` is what an `abort()` left to those who go on using the connection, and returns it. */
+export function asDeliberate<E extends Error>(error: E): E {
+  deliberate.add(error)
+  return error
+}
+
+/** Whether an `abort()` is what `error` tells of. */
+export function isDeliberate(error: Error): boolean {
+  return deliberate.has(error)
 }

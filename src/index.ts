@@ -28,9 +28,15 @@ export { consumerPool } from './consumer-pool.ts'
 export type {
   ConnectionCloseMessage,
   ConnectionOpenMessage,
+  ObservedServer,
   ServerDescriptorsExhaustedMessage,
+  ServerGateMessage,
+  ServerHandlerEndMessage,
   ServerHandlerErrorMessage,
-  ServerLimitMessage
+  ServerLimitMessage,
+  ServerMessage,
+  ServerTurnedAwayMessage,
+  TurningStep
 } from './diagnostics.ts'
 export {
   BufferAgeLimitError,
@@ -40,6 +46,7 @@ export {
   ConnectionResetError,
   ConnectTimeoutError,
   DelimiterNotFoundError,
+  HandshakeTimeoutError,
   IdleTimeoutError,
   ItTcpError,
   LimitExceededError,
@@ -50,6 +57,7 @@ export {
   TruncatedError,
   UnexpectedEndError
 } from './errors.ts'
+export { listen } from './listen.ts'
 export type {
   ConnectionOptions,
   ConnectOptions,
@@ -70,7 +78,8 @@ export type {
 export { formatProxyHeader, readProxyHeader } from './proxy-header.ts'
 export type { Bytes, LimitedReadOptions, LineOptions, Reader, ReadOptions } from './reader.ts'
 export type { InetServer, ListeningSocketInfo as ListeningSocket, ServerCloseOptions, UnixServer } from './server.ts'
-export { listen, Server } from './server.ts'
+export { Server } from './server.ts'
+export type { ServerStatistics } from './server-statistics.ts'
 export type { BindOptions, InetWhereToConnect, UnixWhereToConnect, WhereToConnect } from './where-to-connect.ts'
 export { toFile, toHostAndPort, toInetAddress, toUnixAddress } from './where-to-connect.ts'
 export type { InetWhereToListen, OnFileDescriptorOptions, OnFileOptions, OnPortOptions, UnixWhereToListen } from './where-to-listen.ts'

@@ -1,6 +1,7 @@
 // The options, their defaults with the reason for each, and the checks that come before anything happens.
 
 import { inspect } from 'node:util'
+import type { SocketAddress } from './address.ts'
 import { isAbortSignal } from './async/abort.ts'
 import type { ProxyHeaderInit } from './proxy/header.ts'
 
@@ -18,6 +19,8 @@ export const DEFAULT_FORCE_AFTER = 30_000
 export const DEFAULT_LINGER = 2_000
 /** Clients the kernel queues: what Node.js asks for, and clamped by the system (`somaxconn`). */
 export const DEFAULT_BACKLOG = 511
+/** Milliseconds from accept to the handler, over a PROXY header and a TLS handshake: a few round trips, and resends of them. */
+export const DEFAULT_HANDSHAKE_TIMEOUT = 10_000
 /** Bytes that a line or a delimited record may have: what `asyncio` and `bufio` allow too. */
 export const DEFAULT_MAX_LENGTH = 65_536
 
@@ -93,7 +96,7 @@ export interface WithConnectionOptions extends ConnectOptions {
 }
 
 /** The options of `listen`. */
-export interface ListenOptions extends ConnectionOptions {
+export interface ListenOptions<A = SocketAddress> extends ConnectionOptions {
   /**
    * Connections that may be open or in a handler at once; further clients wait in the kernel's queue. At least 1.
    *
@@ -110,13 +113,50 @@ export interface ListenOptions extends ConnectionOptions {
   backlog?: number
   /** Closes the server when aborted. */
   signal?: AbortSignal
+  /**
+   * Decides by its address whether a client may come in; false resets it at once, before it takes a slot. Behind a PROXY header it is asked
+   * after that, about the client's address. It must be quick and return true or false: what it throws goes to `onHandlerError`, and turns the client away.
+   *
+   * @default every client may
+   */
+  admit?: (address: A) => boolean
+  /**
+   * Connections of one IP address that may be open or in a handler at once; a further one is reset at once, before it takes a slot. An IPv6
+   * client counts by the first 64 bits of its address, a client behind a PROXY header by its own. Unix clients have no address, and are not
+   * counted. At least 1.
+   *
+   * @default no limit
+   */
+  maxConnectionsPerAddress?: number
+  /**
+   * Takes the client's address from a PROXY header, of either version, that every connection must then start with: for servers behind a balancer.
+   * `from` are the IP addresses and CIDR ranges that may send one, `'unix'` for the peers of a unix socket, or `'anybody'`, who then can claim to
+   * be anybody; others are turned away before a byte of theirs is read. `maxLength` is how many bytes a header of version 2 may announce.
+   *
+   * @default undefined: no byte is looked at; `maxLength` 4096
+   */
+  proxyProtocol?: { from: readonly string[] | 'anybody'; maxLength?: number }
+  /**
+   * Milliseconds from accept until a client has sent its PROXY header and made its TLS handshake; then it is reset. Bytes do not prolong
+   * it. `Infinity` for no limit.
+   *
+   * @default 10_000
+   */
+  handshakeTimeout?: number
+  /**
+   * Whether a warning is emitted, at most once a minute, when `maxConnections` is reached.
+   *
+   * @default true
+   */
+  warnAtLimit?: boolean
 }
 
 /** The options of `Server.create`. */
-export interface ServerOptions<A> extends ListenOptions {
+export interface ServerOptions<A> extends ListenOptions<A> {
   /**
    * What happens when a handler throws or rejects: `'raise'` stops the server and rejects `finished`, `'ignore'` goes on,
-   * a function is called with the client's address and the error once that connection is closed.
+   * a function is called with the client's address and the error once that connection is closed. It is also told of clients that were
+   * turned away by a PROXY header or a TLS handshake, of which nothing is raised.
    *
    * @default 'raise'
    */

@@ -1,9 +1,19 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import type { Socket } from 'node:net'
 import { expect } from 'chai'
 import { pipe } from 'it-pipe'
 import { pushable } from 'it-pushable'
 import { Deferred } from '../src/async/deferred.ts'
+import { connect } from '../src/connect.ts'
+import type { Connection } from '../src/connection.ts'
 import { consumerPool } from '../src/consumer-pool.ts'
+import { ConnectionResetError } from '../src/errors.ts'
+import { listen } from '../src/listen.ts'
+import type { Server } from '../src/server.ts'
+import { toHostAndPort } from '../src/where-to-connect.ts'
+import { onPort } from '../src/where-to-listen.ts'
 import { rejection } from './helpers/rejection.ts'
+import { type Handler, inEverySetting } from './helpers/settings.ts'
 import { transcript } from './helpers/transcript.ts'
 import { turns } from './helpers/until.ts'
 
@@ -305,6 +315,103 @@ describe('consumerPool', () => {
     })
   })
 
+  describe('a client can’t stop a pool over a server', () => {
+    inEverySetting((setting) => {
+      const failing: Handler = async ({ reader }) => {
+        if ((await reader.readExactly(3)) === null) throw new Error('nothing came')
+      }
+      for (const [form, run] of Object.entries<(server: Server, handler: Handler) => Promise<void>>({
+        'by hand': (server, handler) => consumerPool(server, 2, handler),
+        'as the sink of a pipeline': (server, handler) => pipe(server, through, consumerPool(2, handler))
+      })) {
+        it(`${form}: what it brings about by itself is no failure of the handler`, async () => {
+          const server = await setting.listen()
+          let outcome: unknown
+          const pool = run(server, failing)
+          pool.then(
+            () => {
+              outcome = 'resolved'
+            },
+            (error) => {
+              outcome = error
+            }
+          )
+          for (let i = 1; i <= 3; i++) {
+            const [socket] = await setting.clients(server, 1)
+            await setting.until(() => server.statistics().served === i)
+            await setting.turns(3)
+            await setting.leave(socket as Socket)
+            await setting.until(() => server.numConnections === 0)
+          }
+          expect([outcome, server.isClosed]).to.deep.equal([undefined, false])
+          await server.close()
+          await pool.catch(() => {})
+        })
+      }
+
+      it('what server.signal tells a handler is none either', async () => {
+        const server = await setting.listen()
+        const pool = consumerPool(server, 2, async ({ reader }) => await reader.read({ signal: server.signal }))
+        const socket = await setting.client(server)
+        await setting.until(() => server.numConnections === 1)
+        await server.close()
+        socket.resume().end()
+        await pool
+      })
+
+      it('what the program brings about is one', async () => {
+        const server = await setting.listen()
+        const failure = new Error('mine')
+        const pool = rejection(
+          consumerPool(server, 2, () => {
+            throw failure
+          })
+        )
+        await setting.client(server)
+        expect(await pool).to.equal(failure)
+        expect(server.isClosed).to.equal(true)
+      })
+    })
+
+    it('the reset of a connection that the handler has dialled is one', async () => {
+      await using server = await listen(onPort(0, { host: '127.0.0.1' }))
+      const connected = new Deferred()
+      const pool = rejection(
+        consumerPool(once(), 1, async () => {
+          await using connection = await connect(toHostAndPort('127.0.0.1', server.listeningOn))
+          connected.resolve()
+          await connection.reader.readExactly(10)
+        })
+      )
+      const connection = await server.accept()
+      await connected.promise
+      connection.abort()
+      expect(await pool).to.be.instanceOf(ConnectionResetError)
+    })
+  })
+
+  describe('async contexts', () => {
+    it('handlers and source run in that of whoever started the pool, whatever a handler does to its own', async () => {
+      const storage = new AsyncLocalStorage<string>()
+      const seen: (string | undefined)[] = []
+      const { source } = rig(4)
+      const iterator = source[Symbol.asyncIterator]()
+      const watched = iterable(async () => {
+        seen.push(storage.getStore())
+        return await iterator.next()
+      })
+      await storage.run('the starter', () =>
+        consumerPool(watched, 2, async (item) => {
+          seen.push(storage.getStore())
+          storage.enterWith(`handler ${item}`)
+          await turns(2)
+        })
+      )
+      expect(new Set(seen)).to.deep.equal(new Set(['the starter']))
+      expect(seen).to.have.lengthOf(9)
+    })
+  })
+
   describe('as the sink of a pipeline', () => {
     it('consumes what the pipeline yields', async () => {
       const queue = pushable<number>({ objectMode: true })
@@ -483,4 +590,12 @@ function rig(length: number): {
     end: (item) => endOf(item).resolve(),
     fail: (item, error) => endOf(item).reject(error)
   }
+}
+
+async function* through(connections: AsyncIterable<Connection>): AsyncGenerator<Connection> {
+  for await (const connection of connections) yield connection
+}
+
+async function* once(): AsyncGenerator<number> {
+  yield 1
 }

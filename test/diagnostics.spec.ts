@@ -1,4 +1,3 @@
-import diagnosticsChannel from 'node:diagnostics_channel'
 import { expect } from 'chai'
 import {
   type ConnectionCloseMessage,
@@ -6,20 +5,16 @@ import {
   connect,
   onPortChosenByOs,
   Server,
+  type ServerGateMessage,
+  type ServerHandlerEndMessage,
   type ServerHandlerErrorMessage,
   type ServerLimitMessage,
   toHostAndPort
 } from '../src/index.ts'
+import { collect } from './helpers/channels.ts'
+import { turns, until } from './helpers/until.ts'
 
 const LOCAL = { host: '127.0.0.1' }
-
-/** Collects what is published on `name` until it is disposed. */
-function collect<T>(name: string): { messages: T[] } & Disposable {
-  const messages: T[] = []
-  const listener = (message: unknown): void => void messages.push(message as T)
-  diagnosticsChannel.subscribe(name, listener)
-  return { messages, [Symbol.dispose]: () => void diagnosticsChannel.unsubscribe(name, listener) }
-}
 
 describe('diagnostics channels', () => {
   it('it-tcp.connection.open tells of each end of a connection', async () => {
@@ -29,8 +24,8 @@ describe('diagnostics channels', () => {
     connection.writer.write('x')
     await connection.reader.read()
     await connection.close()
-    expect(opened.messages.map(({ isAccepted }) => isAccepted)).to.have.members([true, false])
-    const dialled = opened.messages.find(({ isAccepted }) => !isAccepted)
+    expect(opened.map(({ isAccepted }) => isAccepted)).to.have.members([true, false])
+    const dialled = opened.find(({ isAccepted }) => !isAccepted)
     expect(dialled?.remoteAddress).to.deep.equal(server.address)
     expect(dialled?.socket).to.equal(connection.socket)
   })
@@ -44,12 +39,12 @@ describe('diagnostics channels', () => {
     await connection.close()
     await server.close()
     await server.finished
-    expect(closed.messages).to.have.lengthOf(2)
-    for (const message of closed.messages) {
+    expect(closed).to.have.lengthOf(2)
+    for (const message of closed) {
       expect(message).to.include({ bytesRead: 5, bytesWritten: 5 })
       expect(message.duration).to.be.at.least(0)
     }
-    expect(closed.messages.find(({ isAccepted }) => !isAccepted)?.reason).to.equal(connection.signal.reason)
+    expect(closed.find(({ isAccepted }) => !isAccepted)?.reason).to.equal(connection.signal.reason)
   })
 
   it('it-tcp.connection.close knows no duration of a connection opened before anyone subscribed', async () => {
@@ -57,7 +52,7 @@ describe('diagnostics channels', () => {
     const connection = await connect(toHostAndPort('127.0.0.1', server.listeningOn))
     using closed = collect<ConnectionCloseMessage>('it-tcp.connection.close')
     await connection.close()
-    expect(closed.messages.find(({ isAccepted }) => !isAccepted)?.duration).to.equal(undefined)
+    expect(closed.find(({ isAccepted }) => !isAccepted)?.duration).to.equal(undefined)
   })
 
   it('it-tcp.server.limit tells each time the last slot is taken', async () => {
@@ -67,9 +62,9 @@ describe('diagnostics channels', () => {
       const connection = await connect(toHostAndPort('127.0.0.1', server.listeningOn))
       await connection.close()
     }
-    expect(limits.messages).to.deep.equal([
-      { address: server.address, maxConnections: 1 },
-      { address: server.address, maxConnections: 1 }
+    expect(limits).to.deep.equal([
+      { server, address: server.address, maxConnections: 1 },
+      { server, address: server.address, maxConnections: 1 }
     ])
   })
 
@@ -82,6 +77,69 @@ describe('diagnostics channels', () => {
     const connection = await connect(toHostAndPort('127.0.0.1', server.listeningOn))
     await connection.reader.discard()
     await connection.close()
-    expect(errors.messages).to.deep.equal([{ address: server.address, remoteAddress: connection.localAddress, error }])
+    expect(errors).to.deep.equal([{ server, address: server.address, remoteAddress: connection.localAddress, error }])
+  })
+
+  it('it-tcp.connection.open and .close tell which server accepted it', async () => {
+    using opened = collect<ConnectionOpenMessage>('it-tcp.connection.open')
+    using closed = collect<ConnectionCloseMessage>('it-tcp.connection.close')
+    await using server = await Server.create(onPortChosenByOs(LOCAL), ({ reader }) => reader.discard())
+    const connection = await connect(toHostAndPort('127.0.0.1', server.listeningOn))
+    await connection.close()
+    await server.close()
+    await server.finished
+    for (const messages of [opened, closed]) {
+      expect(messages.find(({ isAccepted }) => isAccepted)?.server).to.equal(server)
+      expect(messages.find(({ isAccepted }) => !isAccepted)?.server).to.equal(null)
+    }
+  })
+
+  it('it-tcp.server.gate tells when clients are accepted and when they wait', async () => {
+    using gates = collect<ServerGateMessage>('it-tcp.server.gate')
+    const states = (): boolean[] => gates.map(({ isOpen }) => isOpen)
+    const server = await Server.create(onPortChosenByOs(LOCAL), { maxConnections: 1 }, ({ reader }) => reader.discard())
+    expect(gates).to.deep.equal([{ server, address: server.address, isOpen: true }])
+    const connection = await connect(toHostAndPort('127.0.0.1', server.listeningOn))
+    await until(() => server.numConnections === 1)
+    expect(states()).to.deep.equal([true, false])
+    await connection.close()
+    await until(() => server.numConnections === 0)
+    expect(states()).to.deep.equal([true, false, true])
+    await server.close()
+    expect(states()).to.deep.equal([true, false, true, false])
+  })
+
+  it('it-tcp.server.handler-end tells of handlers that ended well and of those that failed', async () => {
+    using ends = collect<ServerHandlerEndMessage>('it-tcp.server.handler-end')
+    await using server = await Server.create(onPortChosenByOs(LOCAL), { onHandlerError: 'ignore' }, async ({ reader }) => {
+      if ((await reader.readLine()) === 'fail') throw new Error('failed')
+    })
+    const addresses: unknown[] = []
+    for (const line of ['end\n', 'fail\n']) {
+      const connection = await connect(toHostAndPort('127.0.0.1', server.listeningOn))
+      addresses.push(connection.localAddress)
+      connection.writer.write(line)
+      await connection.close()
+    }
+    await until(() => ends.length === 2)
+    expect(ends).to.deep.equal([
+      { server, address: server.address, remoteAddress: addresses[0], hasFailed: false },
+      { server, address: server.address, remoteAddress: addresses[1], hasFailed: true }
+    ])
+  })
+
+  it('warnAtLimit: false leaves the warning out, and the channel as it is', async () => {
+    using limits = collect<ServerLimitMessage>('it-tcp.server.limit')
+    const warnings: Error[] = []
+    const note = (warning: Error): void => void warnings.push(warning)
+    process.on('warning', note)
+    const options = { maxConnections: 1, warnAtLimit: false }
+    await using server = await Server.create(onPortChosenByOs(LOCAL), options, ({ reader }) => reader.discard())
+    const connection = await connect(toHostAndPort('127.0.0.1', server.listeningOn))
+    await until(() => limits.length === 1)
+    await connection.close()
+    await turns(3)
+    process.off('warning', note)
+    expect(warnings).to.deep.equal([])
   })
 })

@@ -10,6 +10,7 @@ const NAMES = [
   'ConnectionClosedError',
   'ConnectionResetError',
   'DelimiterNotFoundError',
+  'HandshakeTimeoutError',
   'IdleTimeoutError',
   'ItTcpError',
   'LimitExceededError',

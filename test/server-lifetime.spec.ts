@@ -1,21 +1,19 @@
 import { getEventListeners, once } from 'node:events'
-import net, { createServer } from 'node:net'
+import type net from 'node:net'
+import { createServer } from 'node:net'
 import { mock } from 'node:test'
-import { Worker } from 'node:worker_threads'
 import { expect } from 'chai'
 import { Deferred } from '../src/async/deferred.ts'
 import { connect } from '../src/connect.ts'
 import type { Connection } from '../src/connection.ts'
-import { ConnectionClosedError, ListenError, ServerClosedError } from '../src/errors.ts'
-import { listen, type Server } from '../src/server.ts'
+import { ConnectionClosedError, ServerClosedError } from '../src/errors.ts'
+import type { Server } from '../src/server.ts'
 import { toFile, toHostAndPort } from '../src/where-to-connect.ts'
-import { onFile, onPort } from '../src/where-to-listen.ts'
 import { descriptors } from './helpers/descriptors.ts'
-import { skipIf } from './helpers/programs.ts'
-import { readToEnd, type Target } from './helpers/raw.ts'
+import { readToEnd } from './helpers/raw.ts'
 import { rejection } from './helpers/rejection.ts'
 import type { Scope } from './helpers/scope.ts'
-import { CAN_GATE_IN_KERNEL, closed, inEverySetting, type Setting } from './helpers/settings.ts'
+import { closed, inEverySetting, type Setting } from './helpers/settings.ts'
 import { transcript } from './helpers/transcript.ts'
 import { until } from './helpers/until.ts'
 
@@ -531,101 +529,6 @@ describe('Server: lifetime', () => {
         expect(connection.signal.aborted).to.equal(true)
       })
     })
-
-    describe('backlog: clients beyond it are turned away as the system does it', () => {
-      it('the userland gate closes them', async function () {
-        skipIf(this, isKernel, 'needs the userland gate')
-        const server = await setting.listen({ backlog: 2 })
-        const sockets = [await client(server), await client(server), await client(server)]
-        await endOf(sockets[2] as net.Socket)
-        await turns()
-        expect(sockets.slice(0, 2).map(({ readableEnded }) => readableEnded)).to.deep.equal([false, false])
-        for (const socket of sockets.slice(0, 2)) socket.write('x\n')
-        expect(await (await server.accept()).reader.readLine()).to.equal('x')
-        expect(await (await server.accept()).reader.readLine()).to.equal('x')
-      })
-
-      it('Linux lets TCP clients retry until they get in', async function () {
-        skipIf(this, !isKernel || !isTcp || process.platform !== 'linux', 'needs the kernel’s queue of TCP on Linux')
-        const server = await setting.listen({ backlog: 1 })
-        await clients(server, 2)
-        const late = net.connect(server.listeningOn as number, '127.0.0.1')
-        scope.defer(() => late.destroy())
-        late.write('late\n')
-        await turns(50)
-        expect(late.connecting).to.equal(true)
-        const lines: (string | null)[] = []
-        while (lines.length < 3) {
-          const connection = await server.accept()
-          lines.push(await connection.reader.readLine())
-        }
-        expect(lines).to.deep.equal(['1', '2', 'late'])
-      })
-
-      it('Linux fails unix clients with EAGAIN', async function () {
-        skipIf(this, !isKernel || isTcp || process.platform !== 'linux', 'needs the kernel’s queue of unix sockets on Linux')
-        const server = await setting.listen({ backlog: 1 })
-        await clients(server, 2)
-        expect(await rejection(client(server))).to.include({ code: 'EAGAIN' })
-      })
-    })
-
-    describe('the worker thread of a server', () => {
-      it('that is terminated leaves nothing behind: clients are told and the address can be bound again', async () => {
-        const before = descriptors()
-        const where = isTcp ? "onPort(0, { host: '127.0.0.1' })" : `onFile(${JSON.stringify(`${scope.tempDir()}/s`)})`
-        const worker = new Worker(
-          `import(${JSON.stringify(new URL('../src/index.js', import.meta.url).href)}).then(async ({ listen, onPort, onFile }) => {
-            const server = await listen(${where})
-            void server.accept()
-            require('node:worker_threads').parentPort.postMessage(server.listeningOn)
-          })`,
-          { eval: true }
-        )
-        const [target] = (await once(worker, 'message')) as [Target]
-        const sockets = [await connectRaw(target), await connectRaw(target)]
-        const ends = sockets.map(endOf)
-        await worker.terminate()
-        await Promise.all(ends)
-        const again = await (typeof target === 'string' ? listen(onFile(target)) : listen(onPort(target, { host: '127.0.0.1' })))
-        await again.close()
-        await until(() => descriptors() <= before)
-      })
-    })
-  })
-
-  describe('a port chosen by the system that turns out to be taken is tried again, up to 10 times', () => {
-    for (const gate of ['kernel', 'userland']) {
-      for (const [failures, port, outcome] of [
-        [9, 0, 'listens'],
-        [10, 0, 'ListenError'],
-        [1, 8, 'ListenError']
-      ] as const) {
-        it(`taken ${failures} times, port ${port}, ${gate} gate: ${outcome}`, async function () {
-          skipIf(this, gate === 'kernel' && !CAN_GATE_IN_KERNEL, 'needs the kernel gate')
-          const before = descriptors()
-          let calls = 0
-          const { listen: original } = net.Server.prototype
-          const taken = mock.method(net.Server.prototype, 'listen', function (this: net.Server, ...args: Parameters<typeof original>) {
-            if (++calls > failures) return original.apply(this, args)
-            process.nextTick(() => this.emit('error', Object.assign(new Error('taken'), { code: 'EADDRINUSE' })))
-            return this
-          })
-          try {
-            const listening = listen(onPort(port, { host: '127.0.0.1' }))
-            if (outcome === 'listens') await (await listening).close()
-            else
-              expect(await rejection(listening))
-                .to.be.instanceOf(ListenError)
-                .with.nested.property('cause.code', 'EADDRINUSE')
-          } finally {
-            taken.mock.restore()
-          }
-          expect(calls).to.equal(port === 0 ? 10 : 1)
-          await until(() => descriptors() <= before)
-        })
-      }
-    }
   })
 })
 
@@ -652,12 +555,6 @@ async function withOne(setting: Setting): Promise<{ server: Server; connection: 
 
 async function dial({ address }: Server): Promise<Connection> {
   return await connect(address.family === 'unix' ? toFile(address.path) : toHostAndPort(address.address, address.port))
-}
-
-async function connectRaw(target: Target): Promise<net.Socket> {
-  const socket = typeof target === 'string' ? net.connect(target) : net.connect(target, '127.0.0.1')
-  await once(socket, 'connect')
-  return socket
 }
 
 /** How the other side ends `socket`: 'end', or the code of the error. */

@@ -1,33 +1,23 @@
-import { AsyncLocalStorage } from 'node:async_hooks'
-import { spawn } from 'node:child_process'
 import { getEventListeners, once } from 'node:events'
-import { createConnection, type Socket } from 'node:net'
-import { mock } from 'node:test'
-import { fileURLToPath } from 'node:url'
+import type { Socket } from 'node:net'
 import { inspect } from 'node:util'
 import { expect } from 'chai'
-import type { Context } from 'mocha'
-import { formatAddress } from '../src/address.ts'
 import { Deferred } from '../src/async/deferred.ts'
 import type { Connection } from '../src/connection.ts'
 import { consumerPool } from '../src/consumer-pool.ts'
 import { BusyError, ServerClosedError } from '../src/errors.ts'
-import { listen, type Server } from '../src/server.ts'
-import { onFile, onPort } from '../src/where-to-listen.ts'
-import { descriptors } from './helpers/descriptors.ts'
-import { needs, run, runNode, skipIf } from './helpers/programs.ts'
+import type { Server } from '../src/server.ts'
+import { skipIf } from './helpers/programs.ts'
 import { readToEnd } from './helpers/raw.ts'
 import { rejection } from './helpers/rejection.ts'
-import { backlog, CAN_GATE_IN_KERNEL, canTellQueue, closed, inEverySetting, queue, type Setting } from './helpers/settings.ts'
-import { turns as turnsAlone, until } from './helpers/until.ts'
+import { backlog, canTellQueue, closed, inEverySetting, queue, type Setting } from './helpers/settings.ts'
+import { turns as turnsAlone } from './helpers/until.ts'
 
-const GATE = fileURLToPath(new URL('helpers/children/gate.js', import.meta.url))
-const ALIVE = fileURLToPath(new URL('helpers/children/alive.js', import.meta.url))
 const QUEUED = 6
 
 describe('Server: the gate', () => {
   inEverySetting((setting) => {
-    const { isTcp, isKernel, scope, client, clients, turns } = setting
+    const { isTcp, client, clients, turns } = setting
 
     describe('accept(2) is called only while someone waits for a connection and numConnections < maxConnections', () => {
       it('a server that nobody iterates accepts nobody', async () => {
@@ -576,235 +566,6 @@ describe('Server: the gate', () => {
         expect(Buffer.from(await connection.reader.readAll()).toString()).to.equal('all of it')
       })
     })
-
-    describe('at the limit, one warning at most per minute names the address and the limit', () => {
-      it('the second time within a minute nothing is said, after a minute again', async () => {
-        const limitWarnings = (): string[] =>
-          setting.warnings.filter(({ code }) => code === 'IT_TCP_AT_LIMIT').map(({ message }) => message)
-        const server = await setting.listen({ maxConnections: 1 })
-        const hitLimit = async (): Promise<void> => {
-          const [socket] = await clients(server, 1)
-          const connection = await server.accept()
-          await turns(2)
-          connection.abort()
-          await connection.closed
-          socket?.destroy()
-        }
-        await hitLimit()
-        expect(limitWarnings()).to.have.lengthOf(1)
-        expect(limitWarnings()[0]).to.include(formatAddress(server.address)).and.to.match(/\b1\b/)
-        await hitLimit()
-        expect(limitWarnings()).to.have.lengthOf(1)
-        const now = performance.now()
-        for (const [passed, count] of [
-          [59_000, 1],
-          [61_000, 2],
-          [61_001, 2]
-        ] as const) {
-          const clock = mock.method(performance, 'now', () => now + passed)
-          try {
-            await hitLimit()
-          } finally {
-            clock.mock.restore()
-          }
-          expect(limitWarnings()).to.have.lengthOf(count)
-        }
-      })
-
-      it('below the limit nothing is said', async () => {
-        const server = await setting.listen({ maxConnections: 2 })
-        await clients(server, 1)
-        await server.accept()
-        await turns(2)
-        expect(setting.warnings).to.deep.equal([])
-      })
-    })
-
-    describe('a handler’s async context', () => {
-      it('does not leak into connections accepted after it reopened the gate', async () => {
-        const storage = new AsyncLocalStorage<string>()
-        const seen: (string | undefined)[] = []
-        const server = await setting.create({ maxConnections: 1 }, async (connection) => {
-          seen.push(storage.getStore())
-          await connection.reader.readLine()
-          storage.enterWith('of a handler')
-          connection.abort()
-          await connection.closed
-        })
-        await clients(server, 5)
-        await setting.until(() => seen.length === 5)
-        await setting.until(() => server.numConnections === 0)
-        expect(seen).to.deep.equal(Array(5).fill(undefined))
-      })
-
-      it('nor does that of whoever changes the limit or the mode', async () => {
-        const storage = new AsyncLocalStorage<string>()
-        const seen: (string | undefined)[] = []
-        const server = await setting.create({ maxConnections: 1 }, async ({ closed }) => {
-          seen.push(storage.getStore())
-          await closed
-        })
-        await clients(server, 3)
-        await setting.until(() => seen.length === 1)
-        storage.run('of a setter', () => {
-          server.maxConnections = 2
-        })
-        await setting.until(() => seen.length === 2)
-        storage.run('of a setter', () => {
-          server.dropIncomingConnections = true
-          server.maxConnections = 3
-          server.dropIncomingConnections = false
-        })
-        await setting.until(() => seen.length === 3)
-        expect(seen).to.deep.equal([undefined, undefined, undefined])
-      })
-
-      it('of an accept() is its own, whoever’s accept() opened the gate', async () => {
-        const storage = new AsyncLocalStorage<string>()
-        const server = await setting.listen()
-        const store = async (name: string): Promise<string | undefined> =>
-          await storage.run(name, async () => {
-            await server.accept()
-            return storage.getStore()
-          })
-        const stores = [store('first'), store('second')]
-        await clients(server, 2)
-        expect(await Promise.all(stores)).to.deep.equal(['first', 'second'])
-      })
-    })
-
-    describe('many short connections through a limit of 3', () => {
-      it('all are served, never more than 3 open, and nothing is left', async function () {
-        this.timeout(120_000)
-        const total = isTcp && isKernel ? 20_000 : 5_000
-        // Mocha's own timer starts when the test has returned its promise.
-        await turns(1)
-        const before = descriptors()
-        const resources = activeResources()
-        let [started, ended, most] = [0, 0, 0]
-        const server = await setting.create({ maxConnections: 3 }, async ({ reader, writer }) => {
-          most = Math.max(most, server.numConnections)
-          started++
-          writer.write((await reader.read()) as Uint8Array)
-          ended++
-          server.invariant()
-        })
-        let served = 0
-        await Promise.all(
-          Array.from({ length: 50 }, async () => {
-            while (served < total) {
-              const number = String(served++)
-              expect(await ask(server, number)).to.equal(number)
-              server.invariant()
-            }
-          })
-        )
-        await setting.until(() => server.numConnections === 0)
-        expect([started, ended, most]).to.deep.equal([total, total, 3])
-        await server.close()
-        await server.finished
-        await until(() => activeResources() === resources)
-        await until(() => descriptors() <= before)
-      })
-    })
-
-    describe('nothing leaks', () => {
-      it('after many turns of the gate', async function () {
-        this.timeout(60_000)
-        const server = await setting.listen()
-        await turns(2)
-        const before = descriptors()
-        for (let cycle = 1; cycle <= 10_000; cycle++) {
-          const controller = new AbortController()
-          const accepting = server.accept({ signal: controller.signal }).catch(() => {})
-          controller.abort()
-          if (cycle % 10 === 0) await accepting
-          if (cycle % 100 === 0) await turnsAlone(2)
-          server.invariant()
-        }
-        await until(() => descriptors() === before)
-      })
-
-      it('after a listen that failed', async () => {
-        const server = await setting.listen()
-        const before = descriptors()
-        for (let count = 0; count < 20; count++) {
-          // Not the server's path: whoever finds out whether it is alive is a client of it.
-          const failing = isTcp ? listenOn(server) : listen(onFile(scope.tempDir()))
-          expect(await rejection(failing)).to.include({ code: 'ERR_LISTEN' })
-        }
-        await until(() => descriptors() === before)
-        await clients(server, 1)
-        expect(await (await server.accept()).reader.readLine()).to.equal('1')
-      })
-
-      it('to a child process: while one lives queued clients are told of the end and the address can be bound again', async () => {
-        const server = await setting.listen()
-        const accepting = server.accept()
-        // Lives until its standard input ends. Started while the gate is open, so that there is most to inherit.
-        const child = spawn(process.execPath, ['-e', 'process.stdin.resume()'], { stdio: ['pipe', 'ignore', 'ignore'] })
-        await once(child, 'spawn')
-        const [, queued] = await clients(server, 2)
-        ;(await accepting).abort()
-        await server.close()
-        await gone(queued as Socket)
-        const again = scope.open(await listenOn(server))
-        await clients(again, 1)
-        ;(await again.accept()).abort()
-        child.stdin.end()
-        await once(child, 'close')
-      })
-    })
-  })
-
-  describe('accept(2) is called only while someone waits: counted by the kernel', () => {
-    for (const kind of ['tcp', 'unix']) {
-      for (const [mode, calls] of [
-        ['limit', 2],
-        ['loop', 1],
-        ['pool', 2],
-        ['nobody', 0]
-      ] as const) {
-        it(`strace counts ${calls} for six clients over ${kind}, mode ${mode}`, async function () {
-          await needsStrace(this)
-          skipIf(this, !CAN_GATE_IN_KERNEL, 'needs the kernel gate')
-          this.timeout(30_000)
-          const { stdout, stderr } = await run('strace', [
-            ...['-f', '-qq', '-e', 'trace=accept4,accept', '-e', 'signal=none', process.execPath],
-            ...[GATE, kind, mode, String(QUEUED)]
-          ])
-          const report = JSON.parse(stdout.trim().split('\n').at(-1) as string)
-          expect(report).to.deep.include({ acceptGate: 'kernel', accepted: calls, queue: QUEUED - calls })
-          const accepts = stderr.split('\n').filter((line) => /\baccept4?\(/.test(line))
-          expect(accepts, stderr).to.have.lengthOf(calls)
-        })
-      }
-    }
-  })
-
-  describe('an open server keeps the process alive, also while the gate is shut; listeningSocket.unref() opts out', () => {
-    for (const gate of ['kernel', 'userland']) {
-      for (const kind of ['tcp', 'unix']) {
-        const env = { ...process.env, IT_TCP_GATE: gate }
-        for (const [mode, end] of [
-          ['nobody', 'alive'],
-          ['pulled', 'alive'],
-          ['limit', 'alive'],
-          ['ref', 'alive'],
-          ['unref', 'ended'],
-          ['unref-pulled', 'ended'],
-          ['unref-limit', 'ended'],
-          ['closed', 'ended']
-        ]) {
-          it(`${kind}, ${gate} gate, ${mode}: the process has ${end === 'ended' ? 'ended by itself' : 'stayed alive'}`, async function () {
-            skipIf(this, kind === 'unix' && process.platform === 'win32', 'needs unix sockets')
-            skipIf(this, gate === 'kernel' && !CAN_GATE_IN_KERNEL, 'needs the kernel gate')
-            const { code, stdout, stderr } = await runNode([ALIVE, kind as string, mode as string], { env })
-            expect([code, stdout], stderr).to.deep.equal([0, `${gate} ${end}\n`])
-          })
-        }
-      }
-    }
   })
 })
 
@@ -837,34 +598,6 @@ async function gone(socket: Socket): Promise<void> {
   await closed(socket)
 }
 
-/** What the server answers to a connection of its own. */
-async function ask(server: Server, question: string): Promise<string> {
-  const { listeningOn } = server
-  const socket = typeof listeningOn === 'string' ? createConnection(listeningOn) : createConnection(listeningOn as number, '127.0.0.1')
-  socket.setEncoding('utf8').write(question)
-  let answer = ''
-  socket.on('data', (text) => {
-    answer += text
-  })
-  await once(socket, 'close')
-  return answer
-}
-
-/** Listens on the address of `server`. */
-async function listenOn({ address }: Server): Promise<Server> {
-  return (await listen(address.family === 'unix' ? onFile(address.path) : onPort(address.port, { host: address.address }))) as Server
-}
-
 function numbers(count: number): string[] {
   return Array.from({ length: count }, (_, index) => String(index + 1))
-}
-
-function activeResources(): string {
-  return process.getActiveResourcesInfo().sort().join()
-}
-
-async function needsStrace(context: Context): Promise<void> {
-  needs(context, 'strace')
-  const { code } = await run('strace', ['-qq', '-e', 'trace=none', process.execPath, '--version'])
-  skipIf(context, code !== 0, 'strace may not trace here')
 }

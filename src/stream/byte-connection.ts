@@ -8,7 +8,7 @@ import { StallTimer } from '../async/stall-timer.ts'
 import { startTimer } from '../async/timer.ts'
 import type { CloseOptions, Connection } from '../connection.ts'
 import { connectionClose } from '../diagnostics.ts'
-import { ConnectionClosedError, IdleTimeoutError, isFrom, withOrigin } from '../errors.ts'
+import { asDeliberate, ConnectionClosedError, IdleTimeoutError, isFrom, withOrigin } from '../errors.ts'
 import { type ConnectionSettings, DEFAULT_FORCE_AFTER, DEFAULT_LINGER } from '../options.ts'
 import type { Writer } from '../writer.ts'
 import { brokenBy, truncated } from './broken.ts'
@@ -111,7 +111,7 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
 
   abort(reason?: unknown): void {
     if (this.#isOver) return
-    const error = this.#closedError('The connection was aborted', reason)
+    const error = asDeliberate(this.#closedError('The connection was aborted', reason))
     this.#end(reason === undefined ? error : reason)
     this.incoming.close(() => error)
     this.outgoing.fail(error)

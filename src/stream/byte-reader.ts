@@ -18,6 +18,11 @@ export class ByteReader implements Reader {
     this.#incoming = incoming
   }
 
+  /** What the errors of a reader of ours are attributed to. */
+  static originOf(reader: object): object {
+    return reader instanceof ByteReader ? reader.#incoming.origin : reader
+  }
+
   get bytesRead(): number {
     return this.#incoming.bytesRead
   }

@@ -3,7 +3,7 @@
 import type { Socket } from 'node:net'
 import { inspect } from 'node:util'
 import { formatAddress, type SocketAddress } from '../address.ts'
-import type { CloseOptions, Connection } from '../connection.ts'
+import type { CloseOptions, Connection, ReceivedProxyHeader } from '../connection.ts'
 import { type ConnectionSettings, checkDelay, checkOptions } from '../options.ts'
 import type { Reader } from '../reader.ts'
 import type { Writer } from '../writer.ts'
@@ -30,6 +30,10 @@ export class ConnectionFacade<A extends SocketAddress> implements Connection<A> 
 
   get localAddress(): A {
     return this.#machine.init.localAddress
+  }
+
+  get proxy(): ReceivedProxyHeader | null {
+    return this.#machine.init.proxy ?? null
   }
 
   get reader(): Reader {

@@ -1,6 +1,8 @@
 // What a connection begins with: its ends, and who is told of its own end.
 
 import type { SocketAddress } from '../address.ts'
+import type { ObservedServer } from '../diagnostics.ts'
+import type { ProxyHeader } from '../proxy-header.ts'
 
 /** What made the connection, and so who is told of its end. `C` is the machine, which this file does not know. */
 export interface ConnectionInit<A extends SocketAddress, C = never> {
@@ -8,6 +10,10 @@ export interface ConnectionInit<A extends SocketAddress, C = never> {
   localAddress: A
   /** Whether a server accepted it: disposing then does not throw for what the client did. */
   readonly isAccepted: boolean
+  /** The server that accepted it. */
+  readonly server?: ObservedServer
+  /** The PROXY header that told its ends, and who sent that. */
+  proxy?: (ProxyHeader & { readonly via: SocketAddress }) | null
   /** Called when the carrier is released. */
   onClosed?(connection: C): void
 }

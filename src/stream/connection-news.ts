@@ -31,6 +31,6 @@ export function publishClose(connection: Subject, openedAt: number | undefined, 
 }
 
 function describe({ socket, init }: Subject): ConnectionOpenMessage {
-  const { remoteAddress, localAddress, isAccepted } = init
-  return { socket, remoteAddress, localAddress, isAccepted }
+  const { remoteAddress, localAddress, isAccepted, server = null } = init
+  return { socket, remoteAddress, localAddress, isAccepted, server }
 }

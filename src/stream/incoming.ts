@@ -3,7 +3,7 @@
 import { Deferred } from '../async/deferred.ts'
 import { setImmediate } from '../async/platform.ts'
 import { TurnBudget } from '../async/turn.ts'
-import { BusyError, withOrigin } from '../errors.ts'
+import { BusyError, withOrigin, withTimeoutOrigin } from '../errors.ts'
 import type { ReadOptions } from '../reader.ts'
 import { ChunkQueue } from './chunk-queue.ts'
 import { PendingRead, type ReadMode } from './pending-read.ts'
@@ -18,7 +18,8 @@ const EMPTY = new ChunkQueue()
 export class Incoming {
   /** What is told to go on. */
   transport: Transport
-  readonly #origin: object
+  /** What its errors are attributed to. */
+  readonly origin: object
   readonly #bufferSize: number
   #queue = EMPTY
   #pending: PendingRead | undefined
@@ -37,11 +38,10 @@ export class Incoming {
   #ended: Deferred | undefined
   #budget: TurnBudget | undefined
 
-  /** `origin` is what errors are attributed to. */
   constructor(transport: Transport, bufferSize: number, origin: object) {
     this.transport = transport
     this.#bufferSize = bufferSize
-    this.#origin = origin
+    this.origin = origin
   }
 
   get bytesRead(): number {
@@ -93,9 +93,9 @@ export class Incoming {
   /** What can be given without waiting; undefined if it takes more, or the next turn of the event loop. */
   takeNow<T>(take: Take<T>, options?: ReadOptions): Promise<T> | undefined {
     if (this.#pending !== undefined) {
-      return Promise.reject(withOrigin(new BusyError('Cannot read as another read of this connection is pending'), this.#origin))
+      return Promise.reject(withOrigin(new BusyError('Cannot read as another read of this connection is pending'), this.origin))
     }
-    if (options?.signal?.aborted === true) return Promise.reject(options.signal.reason)
+    if (options?.signal?.aborted === true) return Promise.reject(withTimeoutOrigin(options.signal.reason, this.origin))
     this.#isDeferred = this.#queue.byteLength > 0 && !this.#mayGoOn()
     if (this.#isDeferred) return undefined
     try {
@@ -110,7 +110,7 @@ export class Incoming {
   wait<T>(pending: PendingRead, wanted: number, options?: ReadOptions): Promise<T> {
     return new Promise<T>((resolve) => {
       pending.resolve = resolve
-      if (options !== undefined) pending.limit(options, this.#origin, (reason) => this.#fail(reason))
+      if (options !== undefined) pending.limit(options, this.origin, (reason) => this.#fail(reason))
       this.#pending = pending
       this.#wanted = wanted
       if (this.#isDeferred) setImmediate(wake, this, pending)
@@ -244,7 +244,7 @@ export class Incoming {
     try {
       result = take(this.#queue, this.#isEnded)
     } catch (error) {
-      throw withOrigin(error as Error, this.#origin)
+      throw withOrigin(error as Error, this.origin)
     }
     if (result === INCOMPLETE && this.#brokenBy !== undefined) {
       this.#wasReported = true

@@ -2,7 +2,7 @@
 
 import { onceAborted } from '../async/abort.ts'
 import { startTimer } from '../async/timer.ts'
-import { ReadTimeoutError, withOrigin } from '../errors.ts'
+import { ReadTimeoutError, withOrigin, withTimeoutOrigin } from '../errors.ts'
 import type { ReadOptions } from '../reader.ts'
 import type { Take } from './reads.ts'
 
@@ -27,7 +27,7 @@ export class PendingRead {
 
   /** Calls `fail` when the signal aborts, or when the time is over. */
   limit({ signal, timeout }: ReadOptions, origin: object, fail: (reason: unknown) => void): void {
-    if (signal !== undefined) this.#unhook = onceAborted(signal, fail)
+    if (signal !== undefined) this.#unhook = onceAborted(signal, (reason) => fail(withTimeoutOrigin(reason, origin)))
     if (timeout === undefined) return
     this.#stopTimer = startTimer(timeout, () => {
       fail(withOrigin(new ReadTimeoutError(`Cannot read as not enough arrived within ${timeout} ms`), origin))
