@@ -28,7 +28,7 @@ export class Tally {
       served: this.served,
       handlerErrors: errors.count,
       connections: slots.inUse,
-      waiting: socket.gate === 'userland' ? socket.parked : null
+      waiting: socket.waiting
     }
   }
 

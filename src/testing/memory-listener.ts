@@ -1,5 +1,6 @@
 // A listening socket in memory: the queue that a system keeps for it, and the gate that takes clients from there.
 
+import { AsyncResource } from 'node:async_hooks'
 import type { InetAddress } from '../address.ts'
 import { setImmediate } from '../async/platform.ts'
 import type { AcceptedTransport, Gate } from '../server/gate.ts'
@@ -48,6 +49,8 @@ export class MemoryListener implements Gate {
   readonly #queue: MemoryClient[] = []
   // Those that the queue has no room for: each of them tries until its timeout.
   readonly #turnedOff: Dialler[] = []
+  // Of whoever listens, as with sockets: not of those who dial.
+  readonly #context = new AsyncResource('IT_TCP_MEMORY', { requireManualDestroy: true })
   #isOpen = false
   #isClosed = false
   #isScheduled = false
@@ -114,7 +117,7 @@ export class MemoryListener implements Gate {
     const client = this.#queue.shift()
     if (client === undefined) return
     this.#fillQueue()
-    this.#init.onAccept(client)
+    this.#context.runInAsyncScope(this.#init.onAccept, undefined, client)
     this.#schedule()
   }
 

@@ -1,5 +1,6 @@
 // One end of a connection in memory as a transport: what a socket does, and what a system does for it.
 
+import { AsyncResource } from 'node:async_hooks'
 import { setImmediate } from '../async/platform.ts'
 import { own } from '../stream/read-buffer.ts'
 import type { Transport, TransportEvents, WriteEntry } from '../stream/transport.ts'
@@ -23,6 +24,8 @@ export class MemoryTransport implements Transport, FlowEnd {
   readonly #outbound: Flow
   readonly #owner: EndOwner | undefined
   #events: TransportEvents | undefined
+  // Of whoever opened it, as with sockets: not of the one at the other end.
+  #context: AsyncResource | undefined
   #isDestroyed = false
   #isReleased = false
   #isReading = false
@@ -63,6 +66,7 @@ export class MemoryTransport implements Transport, FlowEnd {
 
   open(events: TransportEvents): void {
     this.#events = events
+    this.#context = new AsyncResource('IT_TCP_MEMORY', { requireManualDestroy: true })
     this.resume()
   }
 
@@ -125,6 +129,11 @@ export class MemoryTransport implements Transport, FlowEnd {
   /** Tells what there is to tell; a turn of the event loop later than it happened, as a system does. */
   run(): void {
     this.#isScheduled = false
+    if (this.#context === undefined) this.#tell()
+    else this.#context.runInAsyncScope(this.#tell, this)
+  }
+
+  #tell(): void {
     this.#read()
     this.#goOnWriting()
     if (this.#isEnding && !this.#isDestroyed) {

@@ -4,12 +4,25 @@ import type { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
 import type { ReadBuffer } from '../../src/stream/read-buffer.ts'
 import type { Transport, TransportEvents, WriteEntry } from '../../src/stream/transport.ts'
+import type { MemoryNetwork } from '../../src/testing.ts'
+import type { Carried, CustomDial } from '../../src/where-to-connect.ts'
+import { closeAtEnd } from './raw.ts'
+import type { Scope } from './scope.ts'
 
 type Callback = (error?: Error | null) => void
 
 /** Does with `transport` what a paused, half-open `net.Socket` does. */
 export function memoryPeer(transport: Transport, ports: { localPort: number; remotePort: number }): Socket {
   return Object.assign(new MemoryPeer(transport), ports) as unknown as Socket
+}
+
+/** A foreign client of a server in memory: paused, and may be half-open. */
+export async function memoryClient(scope: Scope, network: MemoryNetwork, port: number): Promise<Socket> {
+  const { dial } = network.toHostAndPort('127.0.0.1', port)
+  const { transport, localAddress } = await new Promise<Carried>((resolve, reject) => (dial as CustomDial)(resolve, reject))
+  const peer = memoryPeer(transport, { localPort: localAddress.port, remotePort: port })
+  closeAtEnd(scope, peer)
+  return Object.assign(peer, { localAddress: localAddress.address, remoteAddress: '127.0.0.1' })
 }
 
 class MemoryPeer extends Duplex implements TransportEvents {
