@@ -10,6 +10,15 @@ export class UsageError extends Error {
   override readonly name = 'UsageError'
 }
 
+/** Standard input cannot be read. */
+export class InputError extends Error {
+  override readonly name = 'InputError'
+
+  constructor(cause: Error) {
+    super(`cannot read the input: ${cause.message}`, { cause })
+  }
+}
+
 /** What went wrong, in a line for people. */
 export function explain(error: unknown): string {
   if (error instanceof ListenError && 'family' in error.address && codeOf(error.cause) === 'EADDRINUSE') {

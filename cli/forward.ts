@@ -1,12 +1,15 @@
-// The command `forward`: each client gets a connection of its own to the target.
+// The command `forward`: each client gets a connection of its own to the target, or to the first of several that takes it.
 
-import { connect, type InetWhereToConnect, type InetWhereToListen, type UnixWhereToConnect, type UnixWhereToListen } from 'it-tcp'
-import { formatAddress } from './address.ts'
+import { ConnectError, type Connection, ConnectTimeoutError, connect } from 'it-tcp'
+import { formatAddress, formatTarget, type ListenPlace, type Target } from './address.ts'
+import { explain } from './failure.ts'
 import { relay } from './relay.ts'
+import type { Report } from './report.ts'
 import { type ServeOptions, serve } from './serve.ts'
+import type { Session } from './session.ts'
 
 export interface ForwardOptions extends ServeOptions {
-  /** Milliseconds for reaching the target. */
+  /** Milliseconds for reaching a target. */
   readonly connectTimeout?: number
 }
 
@@ -14,18 +17,53 @@ export interface ForwardOptions extends ServeOptions {
 const DESCRIPTORS = 2
 
 /** Forwards until a signal comes. Gives the exit code. */
-export async function forward(
-  from: InetWhereToListen | UnixWhereToListen,
-  to: InetWhereToConnect | UnixWhereToConnect,
-  options: ForwardOptions
-): Promise<number> {
-  const { connectTimeout } = options
-  return await serve(from, options, DESCRIPTORS, async (client, session) => {
-    // A client that goes while the target is being reached takes its attempt along.
-    const { signal } = client
-    const upstream = await connect(to, { signal, ...(connectTimeout !== undefined && { timeout: connectTimeout }) })
+export async function forward(from: ListenPlace, targets: readonly Target[], options: ForwardOptions): Promise<number> {
+  const upstreams = new Upstreams(targets, options.connectTimeout)
+  return await serve(from, options, DESCRIPTORS, async (client, session, report) => {
+    const upstream = await upstreams.connect(client, session, report)
     session.upstream = formatAddress(upstream.remoteAddress)
     session.sent = () => upstream.reader.bytesRead
     await relay(client, upstream)
   })
+}
+
+/** None of several targets can be reached. */
+class NoTargetError extends AggregateError {
+  readonly code = 'ERR_CONNECT'
+}
+
+/** The targets, in the order in which they are tried for each client. */
+class Upstreams {
+  readonly #targets: readonly { readonly where: Target; readonly name: string; isDown: boolean }[]
+  readonly #timeout: { readonly timeout?: number }
+
+  constructor(targets: readonly Target[], timeout: number | undefined) {
+    this.#targets = targets.map((where) => ({ where, name: formatTarget(where), isDown: false }))
+    this.#timeout = timeout === undefined ? {} : { timeout }
+  }
+
+  /** Connects to the first target that can be reached. A client that goes while it is tried takes the attempt along. */
+  async connect({ signal }: Connection, session: Session, report: Report): Promise<Connection> {
+    const failures: unknown[] = []
+    for (const target of this.#targets) {
+      const { where, name } = target
+      try {
+        const upstream = await connect(where, { ...this.#timeout, signal })
+        if (target.isDown) report.say(`${name} can be reached again`)
+        target.isDown = false
+        report.detail(`${session.client}: connected to ${name}`)
+        return upstream
+      } catch (error) {
+        if (!(error instanceof ConnectError || error instanceof ConnectTimeoutError)) throw error
+        failures.push(error)
+        report.detail(`${session.client}: ${explain(error)}`)
+        // Where another takes its place that is told once; where none does, of each client who finds none.
+        if (target === this.#targets.at(-1)) continue
+        if (!target.isDown) report.say(`${explain(error)}; its clients go to the next target`)
+        target.isDown = true
+      }
+    }
+    if (failures.length === 1) throw failures[0]
+    throw new NoTargetError(failures, `no target can be reached: ${failures.map(explain).join('; ')}`)
+  }
 }

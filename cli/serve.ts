@@ -1,83 +1,130 @@
 // A server of many clients under the gate, with its log, its status line and its shutdown.
 
-import { type Connection, ConnectionClosedError, type InetWhereToListen, Server, type UnixWhereToListen } from 'it-tcp'
-import { formatAddress } from './address.ts'
-import { explain } from './failure.ts'
+import { type Connection, ConnectionClosedError, Server } from 'it-tcp'
+import { formatAddress, type ListenPlace } from './address.ts'
+import { Admission, type AdmissionOptions, checkHasAddresses, type Refusal } from './admission.ts'
+import { codeOf, explain } from './failure.ts'
+import { formatCount } from './quantity.ts'
 import { Report } from './report.ts'
 import { type LogFormat, Session } from './session.ts'
 import { Shutdown } from './shutdown.ts'
 import { Traffic } from './traffic.ts'
 
-export interface ServeOptions {
+export interface ServeOptions extends AdmissionOptions {
   readonly maxConnections?: number
   readonly backlog?: number
-  /** Whether clients beyond the limit are closed at once instead of waiting. */
-  readonly drop?: boolean
+  /** Whether clients beyond the limit are dropped at once instead of waiting. */
+  readonly drop?: true
   readonly idleTimeout?: number
   /** Milliseconds for open connections to finish after the first signal. */
   readonly grace: number
   readonly log?: LogFormat
+  readonly verbose?: true
 }
 
 /** Serves one client, until both sides have ended; throws what broke it. */
-export type Service = (client: Connection, session: Session) => Promise<void>
+export type Service = (client: Connection, session: Session, report: Report) => Promise<void>
+
+/** The slot beyond the limit, in which a client is until it is dropped. */
+const ROOM_FOR_DROPPING = 1
+/** Milliseconds between two messages that clients are dropped. */
+const MESSAGE_INTERVAL = 60_000
 
 /** Serves each client with `service`, which takes `descriptors` descriptors for one. Gives the exit code, after a signal. */
-export async function serve(
-  where: InetWhereToListen | UnixWhereToListen,
-  { maxConnections, backlog, drop = false, idleTimeout, grace, log }: ServeOptions,
-  descriptors: number,
-  service: Service
-): Promise<number> {
-  const report = new Report()
+export async function serve(where: ListenPlace, options: ServeOptions, descriptors: number, service: Service): Promise<number> {
+  const { maxConnections, backlog, drop = false, idleTimeout, grace, log, verbose = false } = options
+  const room = drop ? ROOM_FOR_DROPPING : 0
+  const report = new Report(verbose)
   const traffic = new Traffic()
-  process.removeAllListeners('warning').on('warning', (warning) => report.say(explain(warning)))
+  const admission = new Admission(options)
+  if (drop && maxConnections !== undefined) admission.limit = maxConnections
+  let nextMessage = 0
 
-  const dropAtLimit = (): void => {
-    server.dropIncomingConnections = server.numConnections >= server.maxConnections
+  process.removeAllListeners('warning').on('warning', (warning) => {
+    // It says that clients wait.
+    if (!drop || codeOf(warning) !== 'IT_TCP_AT_LIMIT') report.say(explain(warning))
+  })
+
+  const turnAway = (client: Connection, session: Session, refusal: Refusal): void => {
+    session.error = refusal
+    client.abort(refusal)
+    if (log !== undefined) report.log(session.describe(log))
+    report.detail(`${session.client}: turned away: ${refusal.message}`)
+    if (refusal.code !== 'DROPPED' || performance.now() < nextMessage) return
+    nextMessage = performance.now() + MESSAGE_INTERVAL
+    report.say(`at the limit of ${formatCount(admission.limit, 'connection')}: dropping further clients`)
   }
+
   const handler = async (client: Connection): Promise<void> => {
     const session = new Session(client)
+    let end = (): void => {}
+    const refusal = admission.admit(
+      client,
+      new Promise<void>((resolve) => {
+        end = resolve
+      })
+    )
+    if (refusal !== undefined) return turnAway(client, session, refusal)
     traffic.opened(session)
-    if (drop) {
-      dropAtLimit()
-      // The slot is free when the connection is closed and this handler has ended, whichever is later.
-      void client.closed.then(() => setImmediate(dropAtLimit))
-    }
+    report.detail(`${session.client}: connected`)
     try {
-      await service(client, session)
+      await service(client, session, report)
     } catch (error) {
-      session.error =
-        server.isClosed && error instanceof ConnectionClosedError ? new Error('cut off by the shutdown', { cause: error }) : error
+      const isCutOff = server.isClosed && [error, client.signal.reason].some((reason) => reason instanceof ConnectionClosedError)
+      if (isCutOff) shutdown.cutOff++
+      session.error = isCutOff ? new Error('cut off by the shutdown', { cause: error }) : error
       client.abort(error)
     } finally {
       traffic.ended(session)
       if (log !== undefined) report.log(session.describe(log))
-      else if (session.upstream === null) report.say(`${session.client}: ${explain(session.error)}`)
-      if (drop) setImmediate(dropAtLimit)
+      if (verbose) report.detail(session.summary())
+      else if (log === undefined && session.upstream === null) report.say(`${session.client}: ${explain(session.error)}`)
+      end()
     }
   }
 
   const server: Server = (await Server.create(
     where,
     {
-      ...(maxConnections !== undefined && { maxConnections }),
+      ...(maxConnections !== undefined && { maxConnections: maxConnections + room }),
       ...(backlog !== undefined && { backlog }),
       ...(idleTimeout !== undefined && { idleTimeout })
     },
     handler
   )) as Server
+  try {
+    // Of an inherited socket it is known only now.
+    checkHasAddresses(server.address.family === 'unix', options)
+  } catch (error) {
+    await server.close({ closeExistingConnections: true })
+    throw error
+  }
   // The default is what the system's limit allows for connections that take one descriptor each.
-  if (maxConnections === undefined) server.maxConnections = Math.max(1, Math.floor(server.maxConnections / descriptors))
+  if (maxConnections === undefined) {
+    const limit = Math.max(1, Math.floor(server.maxConnections / descriptors))
+    if (drop) admission.limit = limit
+    server.maxConnections = limit + room
+  }
   // Before anyone is told that it listens, and sends a signal on the strength of that.
   const shutdown = new Shutdown(server, grace, report)
   report.say(`listening on ${formatAddress(server.address)}`)
-  report.showStatus(() => traffic.status(server))
+  report.showStatus(() => traffic.status(server, admission))
   try {
     await server.finished
-    return shutdown.code
   } finally {
     shutdown.dispose()
     await report.endStatus()
   }
+  const outcome = [shutdown.outcome, turnedAway(admission)].filter((part) => part !== undefined)
+  if (outcome.length > 0) report.say(`stopped: ${outcome.join('; ')}`)
+  // The process would wait for whoever does not read.
+  if (!(await report.flushed())) process.exit(shutdown.code)
+  return shutdown.code
+}
+
+function turnedAway({ dropped, refused }: Admission): string | undefined {
+  const parts: string[] = []
+  if (dropped > 0) parts.push(`${formatCount(dropped, 'client')} dropped`)
+  if (refused > 0) parts.push(`${formatCount(refused, 'client')} refused`)
+  return parts.length === 0 ? undefined : parts.join(', ')
 }

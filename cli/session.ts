@@ -38,29 +38,34 @@ export class Session {
     return this.#client.reader.bytesRead + this.sent()
   }
 
-  /** The line about it, when it is over. */
+  /** The line of the log about it, when it is over. */
   describe(format: LogFormat): string {
     const { upstream, exit, error } = this
     const time = this.#time.toISOString()
-    const duration = Math.round(performance.now() - this.#start)
-    const received = this.#client.reader.bytesRead
-    const sent = this.sent()
-    if (format === 'json') {
-      const failure = error === undefined ? null : { code: codeOf(error) ?? null, message: explain(error) }
-      return JSON.stringify({
-        time,
-        client: this.#name,
-        upstream,
-        received,
-        sent,
-        duration,
-        ...(exit !== undefined && { exit }),
-        error: failure
-      })
-    }
-    const parts = [`${formatBytes(received)} received`, `${formatBytes(sent)} sent`, `${duration} ms`]
+    if (format === 'text') return `${time} ${this.summary()}`
+    const failure = error === undefined ? null : { code: codeOf(error) ?? null, message: explain(error) }
+    return JSON.stringify({
+      time,
+      client: this.#name,
+      upstream,
+      received: this.#client.reader.bytesRead,
+      sent: this.sent(),
+      duration: this.#duration,
+      ...(exit !== undefined && { exit }),
+      error: failure
+    })
+  }
+
+  /** The same for people. */
+  summary(): string {
+    const { upstream, exit, error } = this
+    const parts = [`${formatBytes(this.#client.reader.bytesRead)} received`, `${formatBytes(this.sent())} sent`, `${this.#duration} ms`]
     if (exit !== undefined) parts.push(`exit ${exit}`)
     if (error !== undefined) parts.push(explain(error))
-    return `${time} ${this.#name} -> ${upstream ?? '-'}: ${parts.join(', ')}`
+    return `${this.#name} -> ${upstream ?? '-'}: ${parts.join(', ')}`
+  }
+
+  get #duration(): number {
+    return Math.round(performance.now() - this.#start)
   }
 }

@@ -1,13 +1,15 @@
 // Dialling: name resolution, attempts, timeout, signal, and a connection that lasts as long as a function.
 
 import { Socket } from 'node:net'
+import type { TLSSocket } from 'node:tls'
 import { inspect } from 'node:util'
-import { type SocketAddress, UNNAMED } from './address.ts'
+import { type HostAndPort, type SocketAddress, UNNAMED } from './address.ts'
 import { type DialLimits, type Dialled, dial, inetAddresses, isUnix, type Step } from './client/dial.ts'
 import { dialCustom } from './client/dial-custom.ts'
 import { sendFirst } from './client/send-first.ts'
 import type { Connection } from './connection.ts'
 import {
+  type ConnectionSettings,
   type ConnectOptions,
   type ConnectSocketOptions,
   checkDelay,
@@ -23,7 +25,12 @@ import { headerToSend } from './proxy/format-header.ts'
 import { openConnection } from './stream/connection-facade.ts'
 import { createDialSocket, setKeepAlive } from './stream/net-socket.ts'
 import { NetTransport } from './stream/net-transport.ts'
-import type { WhereToConnect } from './where-to-connect.ts'
+import type { Transport } from './stream/transport.ts'
+import { clientTerms } from './tls/client-options.ts'
+import { secureDialled, secureSocket } from './tls/secure-dialled.ts'
+import { upgradeTo } from './tls/start-tls.ts'
+import type { TlsClientOptions } from './tls.ts'
+import type { Carried, WhereToConnect } from './where-to-connect.ts'
 
 const ACTION = 'Cannot connect'
 
@@ -51,11 +58,19 @@ const ACTION = 'Cannot connect'
  * for await (const chunk of socket) console.log(`${chunk}`)
  * ```
  */
+export function connectSocket(
+  where: WhereToConnect<SocketAddress>,
+  options: ConnectSocketOptions & { readonly tls: true | TlsClientOptions }
+): Promise<TLSSocket>
+export function connectSocket(where: WhereToConnect<SocketAddress>, options?: ConnectSocketOptions): Promise<Socket>
 export async function connectSocket(where: WhereToConnect<SocketAddress>, options: ConnectSocketOptions = {}): Promise<Socket> {
   checkWhere(where)
   if (where.dial !== undefined) throw new TypeError(`${ACTION} as there is no socket to be had of 'where': received ${inspect(where)}`)
-  const { socket } = await dial(where, dialLimits(options), createSocket, stepsOf(options))
-  return socket
+  const limits = dialLimits(options)
+  const terms = options.tls === undefined ? undefined : clientTerms(ACTION, options.tls, hostOf(where.target))
+  const startedAt = performance.now()
+  const { socket } = await dial(where, limits, createSocket, stepsOf(options))
+  return terms === undefined ? socket : await secureSocket(socket, terms, where.target, limits, startedAt)
 }
 
 /**
@@ -92,17 +107,14 @@ export function connect(where: WhereToConnect<SocketAddress>, options?: ConnectO
 export async function connect<A extends SocketAddress>(where: WhereToConnect<A>, options: ConnectOptions = {}): Promise<Connection<A>> {
   checkWhere(where)
   const limits = dialLimits(options)
+  const terms = options.tls === undefined ? undefined : clientTerms(ACTION, options.tls, hostOf(where.target))
+  const startedAt = performance.now()
   const settings = connectionSettings(ACTION, options)
-  const steps = stepsOf(options)
-  if (where.dial !== undefined) {
-    if (steps.length > 0)
-      throw new TypeError(`${ACTION} without a socket as the options ask for what needs one: received ${inspect(options)}`)
-    const { transport, ...addresses } = await dialCustom(where.dial, where, limits)
-    return openConnection<A>(transport, settings, { ...(addresses as unknown as Ends<A>), isAccepted: false }).facade
-  }
-  const dialled = await dial(where, limits, createDialSocket, steps)
-  if (!isUnix(where.target)) setKeepAlive(dialled.socket, settings.keepAlive)
-  return openConnection<A>(new NetTransport(dialled.socket), settings, { ...addressesOf(where, dialled), isAccepted: false }).facade
+  const { transport, ...ends } = await carry(where, limits, settings, stepsOf(options))
+  const upgrade = upgradeTo(hostOf(where.target))
+  const connection = openConnection<A>(transport, settings, { ...ends, isAccepted: false, upgrade })
+  if (terms !== undefined) await secureDialled(connection, terms, where.target, limits, startedAt)
+  return connection.facade
 }
 
 /**
@@ -190,6 +202,23 @@ interface Ends<A> {
   readonly localAddress: A
 }
 
+// What carries the bytes, and between whom.
+async function carry<A extends SocketAddress>(
+  where: WhereToConnect<A>,
+  limits: DialLimits,
+  { keepAlive }: ConnectionSettings,
+  steps: readonly Step[]
+): Promise<Ends<A> & { transport: Transport }> {
+  if (where.dial !== undefined) {
+    if (steps.length > 0)
+      throw new TypeError(`${ACTION} as 'proxyHeader' needs a socket, which 'where' has not: received ${inspect(where)}`)
+    return (await dialCustom(where.dial, where, limits)) as Carried & Ends<SocketAddress> as { transport: Transport } & Ends<A>
+  }
+  const dialled = await dial(where, limits, createDialSocket, steps)
+  if (!isUnix(where.target)) setKeepAlive(dialled.socket, keepAlive)
+  return { transport: new NetTransport(dialled.socket), ...addressesOf(where, dialled) }
+}
+
 function addressesOf<A extends SocketAddress>(where: WhereToConnect<A>, dialled: Dialled): Ends<A> {
   const { target } = where
   const addresses = isUnix(target) ? { remoteAddress: target, localAddress: UNNAMED } : inetAddresses(dialled)
@@ -222,3 +251,9 @@ function checkWhere(where: unknown): void {
 }
 
 function ignore(): void {}
+
+/** The host or the address that is dialled; undefined for a path. */
+function hostOf(target: SocketAddress | HostAndPort): string | undefined {
+  if ('host' in target) return target.host
+  return 'address' in target ? target.address : undefined
+}

@@ -5,6 +5,7 @@ import type { Duplex } from 'it-stream-types'
 import type { SocketAddress } from './address.ts'
 import type { ProxyHeader } from './proxy-header.ts'
 import type { Reader } from './reader.ts'
+import type { ConnectionTls, StartTlsOptions, TlsClientOptions, TlsContext } from './tls.ts'
 import type { Source, Writer } from './writer.ts'
 
 /** A PROXY header that a server has read, and from whom. */
@@ -87,6 +88,24 @@ export interface Connection<out A extends SocketAddress = SocketAddress> extends
   readonly remoteAddress: A
   /** The address on this side. */
   readonly localAddress: A
+  /** What is known of TLS; null while the connection speaks none. */
+  readonly tls: ConnectionTls | null
+  /**
+   * Goes on in TLS: with a {@link TlsContext} as its server, otherwise as its client. The reader, the writer and this connection stay the same objects.
+   *
+   * What arrived and was not read is part of the handshake, and is never read. What was written before leaves in clear, first; what is written
+   * meanwhile is held, and leaves encrypted once the peer is verified, or never. Resolves when the peer is verified. Reads meanwhile reject
+   * with `BusyError`.
+   *
+   * @throws {TlsError} If the handshake fails, or the peer is not who it should be. The connection is aborted then.
+   * @throws {HandshakeTimeoutError} If `timeout` passes first. The connection is aborted then.
+   * @throws `signal.reason` if `signal` aborts first. The connection is aborted then.
+   * @throws {BusyError} If a read or a sink is pending, or the connection speaks TLS already; nothing happens then.
+   * @throws {ConnectionClosedError} If the connection or the writer is closed, or the peer has ended; the error that broke it, if it is broken.
+   * @throws {TypeError} If an argument has the wrong type.
+   * @throws {RangeError} If an option is out of range.
+   */
+  startTls(options: TlsContext | TlsClientOptions | true, limits?: StartTlsOptions): Promise<void>
   /**
    * What a PROXY header told of this connection, and `via`, who sent it; null without one. `remoteAddress` is the client then, and `localAddress`
    * what it dialled.

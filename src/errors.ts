@@ -126,6 +126,12 @@ export class ServerClosedError extends ItTcpError {
   readonly code = 'ERR_SERVER_CLOSED'
 }
 
+/** Thrown when a handshake fails, the peer is not who it should be, a record is forged, or a certificate of yours is no good. */
+export class TlsError extends ItTcpError {
+  override readonly name = 'TlsError'
+  readonly code = 'ERR_TLS'
+}
+
 /** Thrown when a handshake took longer than it may. */
 export class HandshakeTimeoutError extends ItTcpError {
   override readonly name = 'HandshakeTimeoutError'

@@ -54,6 +54,7 @@ export {
   ProxyHeaderError,
   ReadTimeoutError,
   ServerClosedError,
+  TlsError,
   TruncatedError,
   UnexpectedEndError
 } from './errors.ts'
@@ -80,6 +81,8 @@ export type { Bytes, LimitedReadOptions, LineOptions, Reader, ReadOptions } from
 export type { InetServer, ListeningSocketInfo as ListeningSocket, ServerCloseOptions, UnixServer } from './server.ts'
 export { Server } from './server.ts'
 export type { ServerStatistics } from './server-statistics.ts'
+export type { ConnectionTls, Pem, StartTlsOptions, TlsClientOptions, TlsContextOptions, TlsIdentity, TlsOptions } from './tls.ts'
+export { TlsContext } from './tls-context.ts'
 export type { BindOptions, InetWhereToConnect, UnixWhereToConnect, WhereToConnect } from './where-to-connect.ts'
 export { toFile, toHostAndPort, toInetAddress, toUnixAddress } from './where-to-connect.ts'
 export type { InetWhereToListen, OnFileDescriptorOptions, OnFileOptions, OnPortOptions, UnixWhereToListen } from './where-to-listen.ts'

@@ -4,6 +4,7 @@ import { inspect } from 'node:util'
 import type { SocketAddress } from './address.ts'
 import { isAbortSignal } from './async/abort.ts'
 import type { ProxyHeaderInit } from './proxy/header.ts'
+import type { TlsClientOptions, TlsContext } from './tls.ts'
 
 /** Milliseconds before a connection attempt is given up: that of Async. */
 export const DEFAULT_TIMEOUT = 30_000
@@ -19,8 +20,6 @@ export const DEFAULT_FORCE_AFTER = 30_000
 export const DEFAULT_LINGER = 2_000
 /** Clients the kernel queues: what Node.js asks for, and clamped by the system (`somaxconn`). */
 export const DEFAULT_BACKLOG = 511
-/** Milliseconds from accept to the handler, over a PROXY header and a TLS handshake: a few round trips, and resends of them. */
-export const DEFAULT_HANDSHAKE_TIMEOUT = 10_000
 /** Bytes that a line or a delimited record may have: what `asyncio` and `bufio` allow too. */
 export const DEFAULT_MAX_LENGTH = 65_536
 
@@ -34,6 +33,13 @@ export interface ConnectSocketOptions {
   timeout?: number
   /** Gives up the attempt when aborted. Once the connection exists, a later abort changes nothing. */
   signal?: AbortSignal
+  /**
+   * Speaks TLS, and verifies that the server is the host dialled, or `serverName`; `true` for the defaults. `timeout` and `signal` cover the
+   * handshake.
+   *
+   * @default no TLS
+   */
+  tls?: true | TlsClientOptions
   /**
    * The PROXY header to send before anything else, also before a TLS handshake, as soon as it is connected: on whose behalf this is. It counts
    * in neither `bytesWritten` nor `bytesPending`.
@@ -136,6 +142,12 @@ export interface ListenOptions<A = SocketAddress> extends ConnectionOptions {
    * @default undefined: no byte is looked at; `maxLength` 4096
    */
   proxyProtocol?: { from: readonly string[] | 'anybody'; maxLength?: number }
+  /**
+   * Speaks TLS with every client from its first byte, or from behind the PROXY header. A client that fails in the handshake is turned away.
+   *
+   * @default no TLS
+   */
+  tls?: TlsContext
   /**
    * Milliseconds from accept until a client has sent its PROXY header and made its TLS handshake; then it is reset. Bytes do not prolong
    * it. `Infinity` for no limit.

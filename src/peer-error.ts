@@ -6,10 +6,12 @@ import {
   ConnectionResetError,
   ConnectTimeoutError,
   DelimiterNotFoundError,
+  HandshakeTimeoutError,
   IdleTimeoutError,
   LimitExceededError,
   ProxyHeaderError,
   ReadTimeoutError,
+  TlsError,
   TruncatedError,
   UnexpectedEndError
 } from './errors.ts'
@@ -21,10 +23,12 @@ const PEER_ERRORS = [
   ConnectionResetError,
   ConnectTimeoutError,
   DelimiterNotFoundError,
+  HandshakeTimeoutError,
   IdleTimeoutError,
   LimitExceededError,
   ProxyHeaderError,
   ReadTimeoutError,
+  TlsError,
   TruncatedError,
   UnexpectedEndError
 ]

@@ -19,6 +19,8 @@ const NAMES = [
   'ReadTimeoutError',
   'Server',
   'ServerClosedError',
+  'TlsContext',
+  'TlsError',
   'TruncatedError',
   'UnexpectedEndError',
   'WhereToListen',

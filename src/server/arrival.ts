@@ -8,7 +8,7 @@ import { openConnection } from '../stream/connection-facade.ts'
 import { createAcceptedSocket, setKeepAlive, socketAddresses } from '../stream/net-socket.ts'
 import { NetTransport } from '../stream/net-transport.ts'
 import type { AcceptedTransport } from './gate.ts'
-import type { Accepted, ListeningSocket } from './listening-socket.ts'
+import type { Accepted, GatedListener } from './listening-socket.ts'
 import { Slot, type SlotOwner } from './slots.ts'
 
 // Filled in for each client. It has all that is set from the start: to add that to a new object costs more than the system call.
@@ -16,11 +16,11 @@ const scratch = { address: '', family: '', port: 0 }
 
 /** Turns the clients of one server into connections. */
 export class Arrivals {
-  readonly #socket: ListeningSocket
+  readonly #socket: GatedListener
   readonly #settings: ConnectionSettings
   readonly #owner: SlotOwner
 
-  constructor(socket: ListeningSocket, settings: ConnectionSettings, owner: SlotOwner) {
+  constructor(socket: GatedListener, settings: ConnectionSettings, owner: SlotOwner) {
     this.#socket = socket
     this.#settings = settings
     this.#owner = owner

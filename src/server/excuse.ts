@@ -13,6 +13,7 @@ import {
   ProxyHeaderError,
   ReadTimeoutError,
   ServerClosedError,
+  TlsError,
   TruncatedError,
   UnexpectedEndError
 } from '../errors.ts'
@@ -29,6 +30,7 @@ const PEER_ERRORS = [
   DelimiterNotFoundError,
   LimitExceededError,
   ReadTimeoutError,
+  TlsError,
   TruncatedError,
   ProxyHeaderError,
   HandshakeTimeoutError

@@ -11,7 +11,7 @@ import {
   serverLimit
 } from '../diagnostics.ts'
 import { describeSystemError } from '../errors.ts'
-import type { ListeningSocket } from './listening-socket.ts'
+import type { GatedListener } from './listening-socket.ts'
 import type { SlotOwner } from './slots.ts'
 
 const WARNING_INTERVAL = 60_000
@@ -34,7 +34,7 @@ export interface GateOwner extends SlotOwner {
 
 /** Opens the gate of a listening socket while clients are wanted, and shuts it when they are not. */
 export class Gatekeeper {
-  readonly #socket: ListeningSocket
+  readonly #socket: GatedListener
   readonly #owner: GateOwner
   readonly #warnsAtLimit: boolean
   #isCheckDue = false
@@ -42,7 +42,7 @@ export class Gatekeeper {
   #nextLimitWarning = 0
   #nextDescriptorWarning = 0
 
-  constructor(socket: ListeningSocket, owner: GateOwner, warnsAtLimit: boolean) {
+  constructor(socket: GatedListener, owner: GateOwner, warnsAtLimit: boolean) {
     this.#socket = socket
     this.#owner = owner
     this.#warnsAtLimit = warnsAtLimit

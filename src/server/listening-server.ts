@@ -8,18 +8,20 @@ import { BusyError, ServerClosedError } from '../errors.ts'
 import { type ConnectionSettings, checkOptions, checkSignal, DEFAULT_FORCE_AFTER } from '../options.ts'
 import type { ServerStatistics } from '../server-statistics.ts'
 import type { ByteConnection } from '../stream/byte-connection.ts'
+import type { Upgrade } from '../stream/connection-init.ts'
+import { upgradeTo } from '../tls/start-tls.ts'
 import { Consumers, type ConsumersOwner } from './consumers.ts'
 import { Gatekeeper, type GateOwner } from './gatekeeper.ts'
 import { type HandlerErrorPolicy, HandlerErrors, type Raisable } from './handler-errors.ts'
 import { Lifetime } from './lifetime.ts'
-import type { Accepted, ListeningSocket } from './listening-socket.ts'
+import type { Accepted, GatedListener } from './listening-socket.ts'
 import { type EntryRules, Reception, type ReceptionOwner } from './reception.ts'
 import { Slots, slotOf } from './slots.ts'
 import { type AnyHandler, type HandlerOwner, StandingHandler } from './standing-handler.ts'
 import { Tally } from './tally.ts'
 
 export interface ListeningServerInit extends EntryRules {
-  readonly socket: ListeningSocket
+  readonly socket: GatedListener
   readonly settings: ConnectionSettings
   readonly listeningOn: unknown
   readonly maxConnections: number
@@ -31,9 +33,10 @@ export interface ListeningServerInit extends EntryRules {
 
 /** The machine under a `Server`. It accepts once it has been started. */
 export class ListeningServer implements ConsumersOwner, GateOwner, HandlerOwner, Raisable, ReceptionOwner {
-  readonly socket: ListeningSocket
+  readonly socket: GatedListener
   readonly listeningOn: unknown
   readonly lifetime: Lifetime
+  readonly upgrade: Upgrade<ByteConnection<SocketAddress>>
   readonly #slots = new Slots()
   readonly #tally = new Tally()
   readonly #gate: Gatekeeper
@@ -51,6 +54,7 @@ export class ListeningServer implements ConsumersOwner, GateOwner, HandlerOwner,
     this.socket = socket
     this.listeningOn = init.listeningOn
     this.#maxConnections = init.maxConnections
+    this.upgrade = upgradeTo(undefined, init.handshakeTimeout)
     this.lifetime = new Lifetime(socket.address, this.#slots, handler !== undefined, this)
     this.#gate = new Gatekeeper(socket, this, warnAtLimit)
     this.#errors = new HandlerErrors(this, policy)

@@ -159,9 +159,6 @@ export class GatedListener<A extends SocketAddress = SocketAddress> {
   }
 }
 
-/** The old name, until the server has moved on. */
-export { GatedListener as ListeningSocket }
-
 /** Gives what is bound its gate, and then its path. If that fails it is closed, and nothing is left. */
 async function publishBehindGate(bound: Bound, target: ListenTarget, options: ListeningSocketOptions): Promise<Gate> {
   const { listener, file, release } = bound

@@ -5,7 +5,7 @@ import type { SocketAddress } from '../address.ts'
 import type { ObservedServer } from '../diagnostics.ts'
 import type { ProxyHeader } from '../proxy-header.ts'
 import type { ByteConnection } from '../stream/byte-connection.ts'
-import type { ConnectionInit } from '../stream/connection-init.ts'
+import type { ConnectionInit, Upgrade } from '../stream/connection-init.ts'
 
 /** The index of a connection that is not open. */
 const CLOSED = -1
@@ -14,6 +14,8 @@ const CLOSED = -1
 export interface SlotOwner {
   /** What users hold. */
   readonly shell: ObservedServer
+  /** How its connections go on in TLS. */
+  readonly upgrade: Upgrade<ByteConnection<SocketAddress>>
   /** The descriptor of a connection is closed. */
   connectionClosed(connection: ByteConnection<SocketAddress>): void
 }
@@ -45,6 +47,10 @@ export class Slot implements ConnectionInit<SocketAddress, ByteConnection<Socket
     this.remoteAddress = remoteAddress
     this.localAddress = localAddress
     this.owner = owner
+  }
+
+  get upgrade(): Upgrade<ByteConnection<SocketAddress>> {
+    return this.owner.upgrade
   }
 
   get server(): ObservedServer {

@@ -12,16 +12,20 @@ import {
   checkSignal,
   connectionSettings,
   DEFAULT_BACKLOG,
-  DEFAULT_HANDSHAKE_TIMEOUT,
   type ListenOptions
 } from '../options.ts'
 import { descriptorLimit } from '../system/descriptors.ts'
+import { checkTlsContext } from '../tls/context.ts'
+import { DEFAULT_HANDSHAKE_TIMEOUT } from '../tls/options.ts'
+import { secureAccepted } from '../tls/secure-accepted.ts'
+import type { TlsContext } from '../tls.ts'
 import type { WhereToListen } from '../where-to-listen.ts'
 import type { HandlerErrorPolicy } from './handler-errors.ts'
 import { ListeningServer, type ListeningServerInit } from './listening-server.ts'
-import { type Accepted, ListeningSocket } from './listening-socket.ts'
+import { type Accepted, GatedListener } from './listening-socket.ts'
 import { proxyStep } from './proxy-step.ts'
 import type { AnyHandler } from './standing-handler.ts'
+import type { Step } from './steps.ts'
 
 const ACTION = 'Cannot listen'
 /** Of the descriptors, so that the process has some for files, name resolution and its own connections. */
@@ -52,7 +56,7 @@ export async function startServer(
   checkSignal(ACTION, signal)
   signal?.throwIfAborted()
   let server: ListeningServer | undefined
-  const socket = await ListeningSocket.bind(where, {
+  const socket = await GatedListener.bind(where, {
     backlog,
     keepAlive: rules.settings.keepAlive,
     onAccept: (client: Accepted) => server?.arrived(client),
@@ -89,6 +93,7 @@ function serverRules(options: ListenOptions<never>): Omit<ListeningServerInit, '
     maxConnections,
     maxConnectionsPerAddress,
     proxyProtocol,
+    tls,
     admit,
     warnAtLimit = true,
     handshakeTimeout = DEFAULT_HANDSHAKE_TIMEOUT
@@ -98,6 +103,7 @@ function serverRules(options: ListenOptions<never>): Omit<ListeningServerInit, '
   if (admit !== undefined) checkFunction(ACTION, 'admit', admit)
   checkBoolean(ACTION, 'warnAtLimit', warnAtLimit)
   checkDuration(ACTION, 'handshakeTimeout', handshakeTimeout)
+  if (tls !== undefined) checkTlsContext(ACTION, 'tls', tls)
   if (proxyProtocol !== undefined) checkProxyProtocol(proxyProtocol)
   return {
     settings,
@@ -107,7 +113,7 @@ function serverRules(options: ListenOptions<never>): Omit<ListeningServerInit, '
     maxConnectionsPerAddress,
     // Of the two only a PROXY header tells the client's address.
     stepsBeforeAdmission: proxyProtocol === undefined ? [] : [proxyStep(ACTION, proxyProtocol)],
-    stepsAfterAdmission: [],
+    stepsAfterAdmission: tls === undefined ? [] : [tlsStep(tls)],
     handshakeTimeout
   }
 }
@@ -119,8 +125,13 @@ function checkProxyProtocol(value: NonNullable<ListenOptions['proxyProtocol']>):
   if (value.maxLength !== undefined) checkMaxLength(ACTION, value.maxLength)
 }
 
+function tlsStep(context: TlsContext): Step {
+  // The deadline of all steps is this one's too.
+  return { name: 'handshake', run: (connection) => secureAccepted(connection, context) }
+}
+
 // What went wrong first is what is reported.
-async function closeAfterFailure(socket: ListeningSocket): Promise<void> {
+async function closeAfterFailure(socket: GatedListener): Promise<void> {
   try {
     await socket.close()
   } catch {}

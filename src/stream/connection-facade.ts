@@ -6,6 +6,7 @@ import { formatAddress, type SocketAddress } from '../address.ts'
 import type { CloseOptions, Connection, ReceivedProxyHeader } from '../connection.ts'
 import { type ConnectionSettings, checkDelay, checkOptions } from '../options.ts'
 import type { Reader } from '../reader.ts'
+import type { ConnectionTls, StartTlsOptions, TlsClientOptions, TlsContext } from '../tls.ts'
 import type { Writer } from '../writer.ts'
 import { ByteConnection } from './byte-connection.ts'
 import type { ConnectionInit } from './connection-init.ts'
@@ -73,6 +74,16 @@ export class ConnectionFacade<A extends SocketAddress> implements Connection<A> 
 
   abort(reason?: unknown): void {
     this.#machine.abort(reason)
+  }
+
+  get tls(): ConnectionTls | null {
+    return this.#machine.transport.tls ?? null
+  }
+
+  async startTls(options: TlsContext | TlsClientOptions | true, limits?: StartTlsOptions): Promise<void> {
+    const { upgrade } = this.#machine.init
+    if (upgrade === undefined) throw new TypeError('Cannot start TLS as this kind of connection has none')
+    await upgrade.startTls(this.#machine, options, limits)
   }
 
   detach(): Promise<Socket> {

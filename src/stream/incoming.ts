@@ -142,6 +142,7 @@ export class Incoming {
   /** All that has arrived and was not read: it is not this reader's any more. */
   takeUnread(): Uint8Array[] {
     const chunks: Uint8Array[] = []
+    this.#bytesRead -= this.#queue.byteLength
     for (let chunk = this.#queue.shift(); chunk !== undefined; chunk = this.#queue.shift()) chunks.push(chunk)
     return chunks
   }

@@ -51,7 +51,7 @@ export class Outgoing {
   #lastTurn = 0
   #isFlushing = false
   #isFlushScheduled = false
-  #isHeld = false
+  #heldFrom = Number.POSITIVE_INFINITY
   #closing: Deferred | undefined
   #undelivered: Error | undefined
   #wasReported = false
@@ -129,7 +129,7 @@ export class Outgoing {
     this.#accepted += byteLength
     const entry = { chunk, encoding, byteLength }
     const turn = currentTurn()
-    if (this.#lastTurn !== turn && this.#sendingBytes === 0 && this.#queue.length === 0 && !this.#isHeld) {
+    if (this.#lastTurn !== turn && this.#sendingBytes === 0 && this.#queue.length === 0 && this.#heldFrom === Number.POSITIVE_INFINITY) {
       this.#lastTurn = turn
       this.#send([entry], byteLength)
       if (this.#sendingBytes > 0) this.#watchAge()
@@ -173,13 +173,14 @@ export class Outgoing {
     this.#afterSent()
   }
 
-  /** Keeps back what is written from now on, until {@link goOn}. */
-  hold(): void {
-    this.#isHeld = true
+  /** Keeps back what is written from now on, until {@link goOn}. Resolves when all that was written before is handed over. */
+  hold(): Promise<void> {
+    this.#heldFrom = this.#accepted
+    return this.flushed()
   }
 
   goOn(): void {
-    this.#isHeld = false
+    this.#heldFrom = Number.POSITIVE_INFINITY
     this.flush()
   }
 
@@ -227,9 +228,9 @@ export class Outgoing {
   /** Hands over what is queued, until the carrier takes no more. */
   flush(): void {
     this.#isFlushScheduled = false
-    if (this.#isFlushing || this.#isHeld) return
+    if (this.#isFlushing) return
     this.#isFlushing = true
-    while (this.#queue.length > 0 && this.#sendingBytes === 0) {
+    while (this.#queue.length > 0 && this.#sendingBytes === 0 && this.#accepted - this.#queue.byteLength < this.#heldFrom) {
       const entries = this.#queue.gather(this.transport.gatherSize, this.#accepted)
       this.#send(entries, this.#queue.gathered)
     }
@@ -260,7 +261,7 @@ export class Outgoing {
 
   // What waits for all bytes to be handed over.
   #afterSent(): void {
-    if (!this.isIdle || this.isFailed || this.#isHeld) return
+    if (!this.isIdle || this.isFailed || this.#heldFrom !== Number.POSITIVE_INFINITY) return
     // Behind whatever else the event loop has to do: the system may take bytes as fast as a source gives them.
     if (this.pump?.isWaiting === true) setImmediate(resumePump, this.pump)
     if (this.#state !== 'closing') return

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { closeSync, openSync, writeFileSync } from 'node:fs'
+import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { MAIN, runCommand, start, startListening, written } from '../helpers/command.ts'
@@ -96,6 +96,89 @@ describe('it-tcp connect', function () {
     expect(waiting.length).to.equal(2)
     const { code, stderr } = await runCommand(['connect', path, '--timeout', '50ms'])
     expect([code, stderr]).to.deep.equal([1, `it-tcp: cannot connect to ${path}: no connection within 50 ms\n`])
+  })
+
+  it('says that its input cannot be read, resets the connection, and ends with 1', async () => {
+    const server = await startServer()
+    // Open for writing only.
+    const fd = openSync(join(scope.tempDir(), 'file'), 'w')
+    const running = start(scope, process.execPath, [MAIN, 'connect', written(server.target)], { stdio: [fd, 'pipe', 'pipe'] })
+    closeSync(fd)
+    const peer = await server.accept()
+    expect((await once(peer.resume(), 'error'))[0]).to.have.property('code', 'ECONNRESET')
+    expect([await running.exit, running.stderr]).to.deep.equal([1, 'it-tcp: cannot read the input: EBADF: bad file descriptor, read\n'])
+  })
+
+  it('takes no directory for its input', async function () {
+    skipIf(this, process.platform === 'win32', 'needs a directory that can be opened')
+    const fd = openSync(scope.tempDir(), 'r')
+    const running = start(scope, process.execPath, [MAIN, 'connect', '1'], { stdio: [fd, 'pipe', 'pipe'] })
+    closeSync(fd)
+    expect([await running.exit, running.stderr]).to.deep.equal([1, 'it-tcp: cannot read the input: it is a directory\n'])
+  })
+
+  for (const [signal, code] of [
+    ['SIGHUP', 129],
+    ['SIGINT', 130],
+    ['SIGTERM', 143]
+  ] as const) {
+    it(`is ended by ${signal} with ${code}, and resets the connection: half a stream is no whole one`, async () => {
+      const server = await startServer()
+      const running = start(scope, process.execPath, [MAIN, 'connect', written(server.target)])
+      const peer = await server.accept()
+      running.child.stdin?.write('half')
+      await once(peer.resume(), 'data')
+      const failure = once(peer, 'error')
+      running.child.kill(signal)
+      expect((await failure)[0]).to.have.property('code', 'ECONNRESET')
+      expect([await running.exit, running.stderr]).to.deep.equal([code, ''])
+    })
+  }
+
+  it('is ended by a signal while it still tries to connect', async function () {
+    skipIf(this, process.platform !== 'linux', 'needs to know which signals a process handles')
+    const path = join(scope.tempDir(), 's')
+    const listener = await startListening(scope, ['listen', path, '--exec', 'cat', '--max-connections', '1', '--backlog', '1'])
+    listener.child.kill('SIGSTOP')
+    scope.defer(() => listener.child.kill('SIGCONT'))
+    const waiting = [await rawClient(scope, path), await rawClient(scope, path)]
+    expect(waiting.length).to.equal(2)
+    const running = start(scope, process.execPath, [MAIN, 'connect', path])
+    // SIGHUP is the first of the signals, in the last bit.
+    await until(() => /^SigCgt:.*[13579bdf]$/m.test(readFileSync(`/proc/${running.child.pid}/status`, 'latin1')), 'it handles signals')
+    running.child.kill('SIGHUP')
+    expect([await running.exit, running.stderr]).to.deep.equal([129, ''])
+  })
+
+  it('is ended by SIGTERM also as the first process of a container', async function () {
+    needs(this, 'unshare')
+    skipIf(this, (await run('unshare', ['--pid', '--fork', 'true'])).code !== 0, 'needs the right to make a namespace')
+    const server = await startServer()
+    const args = ['--pid', '--fork', '--kill-child', process.execPath, MAIN, 'connect', written(server.target)]
+    const running = start(scope, 'unshare', args)
+    const peer = await server.accept()
+    const failure = once(peer.resume(), 'error')
+    const { pid } = running.child
+    process.kill(Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8')), 'SIGTERM')
+    expect((await failure)[0]).to.have.property('code', 'ECONNRESET')
+    expect(await running.exit).to.equal(143)
+  })
+
+  it('--source is the address that the peer sees, and --verbose tells from where to where', async function () {
+    skipIf(this, process.platform !== 'linux', 'needs more than one address of this machine')
+    const server = await startServer()
+    const result = runCommand(['connect', written(server.target), '--source', '127.0.0.9', '--verbose'], { input: 'question' })
+    const peer = await server.accept()
+    expect(peer.remoteAddress).to.equal('127.0.0.9')
+    peer.end('an answer')
+    await readToEnd(peer)
+    const { code, stdout, stderr } = await result
+    const from = `127.0.0.9:${peer.remotePort}`
+    expect([code, stdout, stderr]).to.deep.equal([
+      0,
+      'an answer',
+      `it-tcp: connected to ${written(server.target)} from ${from}\nit-tcp: 8 B sent, 9 B received\n`
+    ])
   })
 
   it('ends without a word when nobody reads its output any more', async () => {

@@ -1,12 +1,14 @@
 import { once } from 'node:events'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { createConnection } from 'node:net'
 import { join } from 'node:path'
 import { expect } from 'chai'
-import { type Listening, runCommand, startListening } from '../helpers/command.ts'
-import { skipIf } from '../helpers/programs.ts'
+import { type Listening, MAIN, runCommand, start, startListening, untilListening } from '../helpers/command.ts'
+import { needs, run, skipIf } from '../helpers/programs.ts'
 import { rawClient, readToEnd } from '../helpers/raw.ts'
 import { rejection } from '../helpers/rejection.ts'
 import { useScope } from '../helpers/scope.ts'
+import { closed } from '../helpers/settings.ts'
 import { turns, until } from '../helpers/until.ts'
 
 describe('it-tcp listen', function () {
@@ -47,12 +49,36 @@ describe('it-tcp listen', function () {
     expect(running.stderr).to.match(/\nit-tcp: the connection with 127\.0\.0\.1:\d+ broke: connection reset by peer\n$/)
   })
 
-  it('removes its socket file when it is ended by a signal before a client came', async () => {
-    const path = join(scope.tempDir(), 's')
-    const running = await startListening(scope, ['listen', path])
-    running.child.kill('SIGTERM')
-    expect(await running.exit).to.equal(143)
-    expect(existsSync(path)).to.equal(false)
+  for (const [signal, code] of [
+    ['SIGHUP', 129],
+    ['SIGTERM', 143]
+  ] as const) {
+    it(`removes its socket file when it is ended by ${signal} before a client came`, async () => {
+      const path = join(scope.tempDir(), 's')
+      const running = await startListening(scope, ['listen', path])
+      running.child.kill(signal)
+      expect(await running.exit).to.equal(code)
+      expect(existsSync(path)).to.equal(false)
+    })
+  }
+
+  it('--allow turns others away and goes on waiting', async () => {
+    const running = await startListening(scope, ['listen', '127.0.0.1:0', '--allow', '127.0.0.2', '--verbose'])
+    const other = createConnection(running.target as number, '127.0.0.1')
+    other.on('error', () => {})
+    await closed(other.resume())
+    const client = createConnection({ port: running.target as number, host: '127.0.0.1', localAddress: '127.0.0.2' })
+    client.end('hello')
+    running.child.stdin?.end()
+    expect(await running.exit).to.equal(0)
+    expect(running.stdout).to.equal('hello')
+    expect(running.stderr).to.match(/127\.0\.0\.1:\d+: turned away: its address is not allowed\n/)
+    await closed(client.resume())
+  })
+
+  it('--mode gives the file of its unix socket these permissions', async () => {
+    const running = await startListening(scope, ['listen', join(scope.tempDir(), 's'), '--mode', '600'])
+    expect(statSync(running.target as string).mode & 0o777).to.equal(0o600)
   })
 
   it('cuts its client off when it is ended by a signal', async () => {
@@ -189,6 +215,114 @@ describe('it-tcp listen', function () {
       running.child.kill('SIGTERM')
       expect(await running.exit).to.equal(143)
       expect(isAlive(pid)).to.equal(false)
+    })
+
+    it('kills what ignores SIGTERM 5 s later, though its shell has ended, and keeps the place of the client until then', async () => {
+      const directory = scope.tempDir()
+      const stubborn = `sh -c 'trap "" TERM; echo $$ >"${directory}/pid"; echo ready; exec sleep 1000' & cat >/dev/null`
+      const running = await startExec(stubborn, '--max-connections', '1', '--log', 'json')
+      const client = await rawClient(scope, running.target)
+      await once(client.resume(), 'data')
+      const pid = Number(readFileSync(join(directory, 'pid'), 'utf8'))
+      const start = performance.now()
+      client.resetAndDestroy()
+      const next = await rawClient(scope, running.target)
+      const served = once(next.resume(), 'data').then(() => isAlive(pid))
+      await until(() => !isAlive(pid), 'it is killed')
+      expect(performance.now() - start).to.be.greaterThan(4_900)
+      expect(await served).to.equal(false)
+      const second = Number(readFileSync(join(directory, 'pid'), 'utf8'))
+      process.kill(second, 'SIGKILL')
+    })
+
+    it('ends what a command has left in the background when its client is served', async () => {
+      const directory = scope.tempDir()
+      const running = await startExec(`sleep 1000 >/dev/null & echo $! >'${directory}/pid'; echo done`, '--log', 'json')
+      const client = await rawClient(scope, running.target)
+      client.end()
+      expect(`${await readToEnd(client)}`).to.equal('done\n')
+      await until(() => running.stdout.endsWith('\n'), 'the connection is logged')
+      expect(JSON.parse(running.stdout)).to.deep.include({ exit: 0, error: null })
+      expect(isAlive(Number(readFileSync(join(directory, 'pid'), 'utf8')))).to.equal(false)
+    })
+
+    it('is ended by a signal also while nobody reads its log', async () => {
+      const running = await startExec(`: '${'x'.repeat(100_000)}'; cat`, '--log', 'text')
+      running.child.stdout?.pause()
+      for (let count = 0; count < 5; count++) {
+        const client = await rawClient(scope, running.target)
+        client.end()
+        await readToEnd(client)
+      }
+      running.child.kill('SIGTERM')
+      await once(running.child, 'exit')
+      running.child.stdout?.resume()
+      expect(await running.exit).to.equal(0)
+      expect(running.stderr).to.contain('it-tcp: the log is not being read: dropping the rest\n')
+    })
+
+    describe('as the first process of a container', () => {
+      before(async function () {
+        needs(this, 'unshare')
+        skipIf(this, (await run('unshare', ['--pid', '--fork', 'true'])).code !== 0, 'needs the right to make a namespace')
+      })
+
+      it('leaves no process behind that has lost its parent, or says that it does', async () => {
+        const running = await startFirst(`sleep 1000 >/dev/null & cat`)
+        for (let count = 0; count < 3; count++) {
+          const client = await rawClient(scope, running.target)
+          client.end('hello')
+          expect(`${await readToEnd(client)}`).to.equal('hello')
+        }
+        const first = firstProcess(running)
+        if (typeof (process as { execve?: unknown }).execve === 'function')
+          await until(() => descendants(first).length === 1, 'it is alone')
+        else expect(running.stderr).to.contain('it-tcp: as PID 1 this process cannot reap orphans')
+      })
+
+      for (const [signal, code] of [
+        ['SIGHUP', 129],
+        ['SIGINT', 130],
+        ['SIGTERM', 143]
+      ] as const) {
+        it(`shuts down at a first ${signal}, and ends with ${code} at a second one`, async () => {
+          const running = await startFirst('cat')
+          const client = await rawClient(scope, running.target)
+          client.write('hello')
+          await once(client.resume(), 'data')
+          const failure = once(client, 'error')
+          process.kill(firstProcess(running), signal)
+          await until(() => running.stderr.includes('stopping: 1 open'), 'it is told')
+          process.kill(firstProcess(running), signal)
+          await failure
+          expect(await running.exit).to.equal(code)
+        })
+      }
+
+      async function startFirst(command: string): Promise<Listening> {
+        const args = ['--pid', '--fork', '--kill-child', process.execPath, MAIN, 'listen', '127.0.0.1:0', '--exec', command]
+        return await untilListening(start(scope, 'unshare', args))
+      }
+
+      function firstProcess({ child }: Listening): number {
+        return childrenOf(child.pid as number)[0] as number
+      }
+
+      function descendants(pid: number): number[] {
+        return childrenOf(pid).flatMap((child) => [child, ...descendants(child)])
+      }
+
+      // Those that have ended too, until they are reaped.
+      function childrenOf(pid: number): number[] {
+        try {
+          return readdirSync(`/proc/${pid}/task`).flatMap((thread) =>
+            readFileSync(`/proc/${pid}/task/${thread}/children`, 'utf8').split(' ').filter(Boolean).map(Number)
+          )
+        } catch {
+          // It has just ended.
+          return []
+        }
+      }
     })
 
     async function startExec(command: string, ...options: string[]): Promise<Listening> {

@@ -58,7 +58,11 @@ export interface Listening extends Running {
 
 /** Starts the command, and resolves when it listens. */
 export async function startListening(scope: Scope, args: readonly string[], options?: SpawnOptions): Promise<Listening> {
-  const running = start(scope, process.execPath, [MAIN, ...args], options)
+  return await untilListening(start(scope, process.execPath, [MAIN, ...args], options))
+}
+
+/** Resolves when the command, or a program that runs it, listens. */
+export async function untilListening(running: Running): Promise<Listening> {
   let ended: number | NodeJS.Signals | undefined
   void running.exit.then((exit) => {
     ended = exit

@@ -4,7 +4,7 @@ import { createConnection } from 'node:net'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { onPort, Server } from '../../src/index.ts'
-import { type Running, start, startListening, written } from '../helpers/command.ts'
+import { MAIN, type Running, start, startListening, written } from '../helpers/command.ts'
 import { type Finished, needs, run } from '../helpers/programs.ts'
 import { closedPort, type Target } from '../helpers/raw.ts'
 import { useScope } from '../helpers/scope.ts'
@@ -220,6 +220,58 @@ describe('Interop: programs of others behind, before and beside it-tcp', functio
       await until(() => client.stdout === 'olleh\nSLT revo\n', 'the answers are there')
       client.child.stdin?.end()
       expect(await client.exit).to.equal(0)
+    })
+  })
+
+  describe('systemd-socket-activate', () => {
+    before(function () {
+      needs(this, 'systemd-socket-activate', 'curl')
+    })
+
+    for (const [isTcp, place] of [
+      [true, 'fd:3'],
+      [false, 'fd:3'],
+      [true, 'inherited'],
+      [false, 'inherited:web']
+    ] as const) {
+      it(`starts it-tcp forward ${place} when a first client comes over ${isTcp ? 'TCP' : 'a unix socket'}, who is served`, async () => {
+        const server = await Server.create(onPort(0, { host: HOST }), async ({ reader, writer }) => {
+          if ((await reader.readUntil('\r\n\r\n')) !== null) writer.write('HTTP/1.0 200 OK\r\n\r\nhello')
+        })
+        scope.defer(() => server.close({ closeExistingConnections: true }))
+        const where = isTcp ? `${HOST}:${await closedPort()}` : join(scope.tempDir(), 's')
+        const forward = [process.execPath, MAIN, 'forward', place, `${HOST}:${server.listeningOn}`]
+        const running = start(scope, 'systemd-socket-activate', ['--fdname=web', '-l', where, ...forward])
+        await until(() => running.stderr.includes('Listening on'), 'it listens')
+        const options = isTcp ? [`http://${where}/`] : ['--unix-socket', where, 'http://localhost/']
+        for (let round = 0; round < 3; round++) expect((await run('curl', ['-sS', '--fail', ...options])).stdout).to.equal('hello')
+        expect(running.stderr).to.contain(`it-tcp: listening on ${where}\n`)
+        running.child.kill('SIGTERM')
+        expect(await running.exit).to.equal(0)
+      })
+    }
+  })
+
+  describe('curl, turned away', () => {
+    before(function () {
+      needs(this, 'curl')
+    })
+
+    it('fails at a share for its address that is used up, and gets an answer when that is free again', async () => {
+      const server = await Server.create(onPort(0, { host: HOST }), async ({ reader, writer }) => {
+        if ((await reader.readUntil('\r\n\r\n')) !== null) writer.write('HTTP/1.0 200 OK\r\n\r\nhello')
+      })
+      scope.defer(() => server.close({ closeExistingConnections: true }))
+      const target = `${HOST}:${server.listeningOn}`
+      const forward = await startListening(scope, ['forward', front(true), target, '--max-connections-per-address', '1'])
+      const held = createConnection(forward.target as number, HOST)
+      scope.defer(() => held.destroy())
+      held.on('error', () => {})
+      await new Promise((resolve) => held.on('connect', resolve))
+      const args = ['-sS', '--fail', `http://${HOST}:${forward.target}/`]
+      expect((await run('curl', args)).code).to.be.oneOf([7, 52, 56])
+      held.destroy()
+      await until(async () => (await run('curl', args)).stdout === 'hello', 'its place is free again')
     })
   })
 

@@ -1,0 +1,85 @@
+// The options of the commands: an entry each, which says how its value is read and what the help says of it.
+
+import { parseNumericAddress } from './address.ts'
+import { parseRange } from './admission.ts'
+import { flag, option } from './arguments.ts'
+import { UsageError } from './failure.ts'
+import { parseCount, parseDuration, parseMode } from './quantity.ts'
+import { LOG_FORMATS, type LogFormat } from './session.ts'
+
+const verbose = flag('report clients, attempts and results on standard error', { short: 'v' })
+const source = option('<address>', 'local address to connect from, numeric', parseNumericAddress, {
+  otherwise: "the system's choice"
+})
+const mode = option('<bits>', "permissions of the Unix socket's file, such as 660", parseMode, { otherwise: 'what the umask allows' })
+const allow = option('<range>', 'serve only clients from these addresses, such as 10.0.0.0/8, and reset others', parseRange, {
+  isRepeatable: true,
+  otherwise: 'everybody'
+})
+const idleTimeout = option('<duration>', 'reset a connection after this long without a byte in either direction', parseDuration, {
+  otherwise: 'none'
+})
+
+const CLIENTS_AT_ONCE = ['<count>', "clients to serve at once; further ones wait in the kernel's queue", parseCount] as const
+const maxConnectionsPerAddress = option('<count>', 'the same for one address or IPv6 /64; further ones are reset', parseCount, {
+  otherwise: 'none'
+})
+const backlog = option('<count>', 'clients that may wait in that queue', parseCount, { default: '511' })
+const drop = flag('at the limit, reset further clients instead of letting them wait')
+const grace = option('<duration>', 'how long open connections may take to finish after a signal', parseDuration, { default: '30s' })
+const log = option('<format>', 'write a line for each connection to standard output: text or json', parseFormat, {
+  otherwise: 'none'
+})
+
+export const FORWARD_OPTIONS = {
+  maxConnections: option(...CLIENTS_AT_ONCE, { otherwise: 'what the limit on open files allows' }),
+  maxConnectionsPerAddress,
+  backlog,
+  drop,
+  allow,
+  mode,
+  idleTimeout,
+  connectTimeout: option('<duration>', 'how long reaching a target may take, with name resolution', parseDuration, { default: '30s' }),
+  source,
+  grace,
+  log,
+  verbose
+}
+
+export const CONNECT_OPTIONS = {
+  timeout: option('<duration>', 'how long reaching the address may take, with name resolution', parseDuration, { default: '30s' }),
+  idleTimeout,
+  source,
+  verbose
+}
+
+const onlyWithExec = { needs: 'exec' } as const
+
+export const LISTEN_OPTIONS = {
+  exec: option(
+    '<command>',
+    "run this in a shell for each client; its input and output are the connection, IT_TCP_CLIENT is the client's address",
+    parseCommand
+  ),
+  maxConnections: option(...CLIENTS_AT_ONCE, { ...onlyWithExec, default: '100' }),
+  maxConnectionsPerAddress: { ...maxConnectionsPerAddress, ...onlyWithExec },
+  backlog: { ...backlog, ...onlyWithExec },
+  drop: { ...drop, ...onlyWithExec },
+  allow,
+  mode,
+  idleTimeout,
+  grace: { ...grace, ...onlyWithExec },
+  log: { ...log, ...onlyWithExec },
+  verbose
+}
+
+function parseFormat(text: string): LogFormat {
+  const format = LOG_FORMATS.find((name) => name === text)
+  if (format === undefined) throw new UsageError(`must be text or json: received '${text}'`)
+  return format
+}
+
+function parseCommand(text: string): string {
+  if (text.trim() === '') throw new UsageError(`must be a command: received '${text}'`)
+  return text
+}
