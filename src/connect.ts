@@ -3,7 +3,8 @@
 import { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { inspect } from 'node:util'
-import { type HostAndPort, type SocketAddress, UNNAMED } from './address.ts'
+import { type SocketAddress, UNNAMED } from './address.ts'
+import { now } from './async/clock.ts'
 import { type DialLimits, type Dialled, dial, inetAddresses, isUnix, type Step } from './client/dial.ts'
 import { dialCustom } from './client/dial-custom.ts'
 import { sendFirst } from './client/send-first.ts'
@@ -26,7 +27,7 @@ import { openConnection } from './stream/connection-facade.ts'
 import { createDialSocket, setKeepAlive } from './stream/net-socket.ts'
 import { NetTransport } from './stream/net-transport.ts'
 import type { Transport } from './stream/transport.ts'
-import { clientTerms } from './tls/client-options.ts'
+import { type ClientTerms, clientTerms } from './tls/client-options.ts'
 import { secureDialled, secureSocket } from './tls/secure-dialled.ts'
 import { upgradeTo } from './tls/start-tls.ts'
 import type { TlsClientOptions } from './tls.ts'
@@ -67,10 +68,11 @@ export async function connectSocket(where: WhereToConnect<SocketAddress>, option
   checkWhere(where)
   if (where.dial !== undefined) throw new TypeError(`${ACTION} as there is no socket to be had of 'where': received ${inspect(where)}`)
   const limits = dialLimits(options)
-  const terms = options.tls === undefined ? undefined : clientTerms(ACTION, options.tls, hostOf(where.target))
-  const startedAt = performance.now()
-  const { socket } = await dial(where, limits, createSocket, stepsOf(options))
-  return terms === undefined ? socket : await secureSocket(socket, terms, where.target, limits, startedAt)
+  const terms = tlsTerms(options, where)
+  const steps = stepsOf(options)
+  const secure: Step = (socket) => secureSocket(socket, terms as ClientTerms, where.target)
+  const { socket } = await dial(where, limits, createSocket, terms === undefined ? steps : [...steps, secure])
+  return socket
 }
 
 /**
@@ -107,11 +109,11 @@ export function connect(where: WhereToConnect<SocketAddress>, options?: ConnectO
 export async function connect<A extends SocketAddress>(where: WhereToConnect<A>, options: ConnectOptions = {}): Promise<Connection<A>> {
   checkWhere(where)
   const limits = dialLimits(options)
-  const terms = options.tls === undefined ? undefined : clientTerms(ACTION, options.tls, hostOf(where.target))
-  const startedAt = performance.now()
+  const terms = tlsTerms(options, where)
+  const startedAt = now()
   const settings = connectionSettings(ACTION, options)
   const { transport, ...ends } = await carry(where, limits, settings, stepsOf(options))
-  const upgrade = upgradeTo(hostOf(where.target))
+  const upgrade = upgradeTo(hostOf(where))
   const connection = openConnection<A>(transport, settings, { ...ends, isAccepted: false, upgrade })
   if (terms !== undefined) await secureDialled(connection, terms, where.target, limits, startedAt)
   return connection.facade
@@ -197,6 +199,16 @@ function stepsOf({ proxyHeader }: ConnectSocketOptions): readonly Step[] {
 
 const NO_STEPS: readonly Step[] = []
 
+function tlsTerms({ tls }: ConnectSocketOptions, where: WhereToConnect<SocketAddress>): ClientTerms | undefined {
+  return tls === undefined ? undefined : clientTerms(ACTION, tls, hostOf(where))
+}
+
+/** The host or the address that is dialled; undefined for a path. */
+function hostOf({ target }: WhereToConnect<SocketAddress>): string | undefined {
+  if ('host' in target) return target.host
+  return 'address' in target ? target.address : undefined
+}
+
 interface Ends<A> {
   readonly remoteAddress: A
   readonly localAddress: A
@@ -251,9 +263,3 @@ function checkWhere(where: unknown): void {
 }
 
 function ignore(): void {}
-
-/** The host or the address that is dialled; undefined for a path. */
-function hostOf(target: SocketAddress | HostAndPort): string | undefined {
-  if ('host' in target) return target.host
-  return 'address' in target ? target.address : undefined
-}

@@ -82,7 +82,11 @@ export interface ByteStream extends Duplex<Reader, Source, Promise<void>>, Async
  * or a sink has told so already; for a connection that a server accepted it never throws for what the client did.
  */
 export interface Connection<out A extends SocketAddress = SocketAddress> extends ByteStream {
-  /** The socket itself, for `setKeepAlive`, `setNoDelay`, `ref` and `unref`. Reading from it, writing to it or closing it is not supported. */
+  /**
+   * The socket itself, for what can be set on it and asked of it: `setNoDelay`, `setKeepAlive`, `setTimeout`, `ref`, `unref`, `address()`. Its bytes are the
+   * connection's: reading from it, writing to it, piping it, listening for `'data'` or `'readable'`, or wrapping it in a `TLSSocket` or giving it to a server of
+   * `node:http` throws a `BusyError`. For a socket of your own call {@link detach}; for a stream of Node.js, `toDuplex`. Closing it by hand is not supported.
+   */
   readonly socket: Socket
   /** The peer's address; the path of an unnamed unix peer is `''`. */
   readonly remoteAddress: A

@@ -38,6 +38,7 @@ export type {
   ServerTurnedAwayMessage,
   TurningStep
 } from './diagnostics.ts'
+export type { ConnectionDuplex } from './duplex.ts'
 export {
   BufferAgeLimitError,
   BusyError,
@@ -78,11 +79,14 @@ export type {
 } from './proxy-header.ts'
 export { formatProxyHeader, readProxyHeader } from './proxy-header.ts'
 export type { Bytes, LimitedReadOptions, LineOptions, Reader, ReadOptions } from './reader.ts'
+export { type Relayed, relay } from './relay.ts'
 export type { InetServer, ListeningSocketInfo as ListeningSocket, ServerCloseOptions, UnixServer } from './server.ts'
 export { Server } from './server.ts'
 export type { ServerStatistics } from './server-statistics.ts'
+export { fromDuplex, toDuplex, toWebStreams } from './streams.ts'
 export type { ConnectionTls, Pem, StartTlsOptions, TlsClientOptions, TlsContextOptions, TlsIdentity, TlsOptions } from './tls.ts'
 export { TlsContext } from './tls-context.ts'
+export type { WebStreams } from './web-streams.ts'
 export type { BindOptions, InetWhereToConnect, UnixWhereToConnect, WhereToConnect } from './where-to-connect.ts'
 export { toFile, toHostAndPort, toInetAddress, toUnixAddress } from './where-to-connect.ts'
 export type { InetWhereToListen, OnFileDescriptorOptions, OnFileOptions, OnPortOptions, UnixWhereToListen } from './where-to-listen.ts'

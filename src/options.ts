@@ -10,6 +10,8 @@ import type { TlsClientOptions, TlsContext } from './tls.ts'
 export const DEFAULT_TIMEOUT = 30_000
 /** Bytes read ahead of the consumer: what Node.js reads from the kernel at once. */
 export const DEFAULT_READER_BUFFER_SIZE = 65_536
+/** Milliseconds from accept to the handler, for a PROXY header and a TLS handshake together: between ranch's 5 s and the 30 s of others. */
+export const DEFAULT_HANDSHAKE_TIMEOUT = 10_000
 /** Milliseconds for which a peer may take no byte of what waits for it: Async's two minutes. */
 export const DEFAULT_BUFFER_AGE_LIMIT = 120_000
 /** Milliseconds of silence before TCP keep-alive probes: below the idle limit of common NAT boxes and balancers. */
@@ -143,7 +145,8 @@ export interface ListenOptions<A = SocketAddress> extends ConnectionOptions {
    */
   proxyProtocol?: { from: readonly string[] | 'anybody'; maxLength?: number }
   /**
-   * Speaks TLS with every client from its first byte, or from behind the PROXY header. A client that fails in the handshake is turned away.
+   * Speaks TLS with every client, from its first byte behind a PROXY header: the handler is called when the handshake is done. A client that
+   * fails is turned away.
    *
    * @default no TLS
    */

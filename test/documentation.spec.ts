@@ -35,7 +35,15 @@ interface Name {
 }
 
 // These throw nothing that a caller could expect: they have no arguments to be wrong, or ignore them, and their promises don't reject.
-const NEVER_THROW = ['Connection.abort', 'ListeningSocket.ref', 'ListeningSocket.unref', 'Server.return', 'isPeerError']
+const NEVER_THROW = [
+  'ByteStream.abort',
+  'ListeningSocket.ref',
+  'ListeningSocket.unref',
+  'Server.return',
+  'isPeerError',
+  'ConnectionDuplex.ref',
+  'ConnectionDuplex.unref'
+]
 
 // An error is shown by the function that throws it.
 const isError = (name: string): boolean => /^[A-Z].*Error$/.test(name)

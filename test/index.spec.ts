@@ -28,6 +28,7 @@ const NAMES = [
   'connectSocket',
   'consumerPool',
   'formatProxyHeader',
+  'fromDuplex',
   'isPeerError',
   'listen',
   'onFile',
@@ -36,10 +37,13 @@ const NAMES = [
   'onPort',
   'onPortChosenByOs',
   'readProxyHeader',
+  'relay',
+  'toDuplex',
   'toFile',
   'toHostAndPort',
   'toInetAddress',
   'toUnixAddress',
+  'toWebStreams',
   'withConnection'
 ]
 

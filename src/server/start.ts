@@ -12,20 +12,18 @@ import {
   checkSignal,
   connectionSettings,
   DEFAULT_BACKLOG,
+  DEFAULT_HANDSHAKE_TIMEOUT,
   type ListenOptions
 } from '../options.ts'
 import { descriptorLimit } from '../system/descriptors.ts'
 import { checkTlsContext } from '../tls/context.ts'
-import { DEFAULT_HANDSHAKE_TIMEOUT } from '../tls/options.ts'
 import { secureAccepted } from '../tls/secure-accepted.ts'
-import type { TlsContext } from '../tls.ts'
 import type { WhereToListen } from '../where-to-listen.ts'
 import type { HandlerErrorPolicy } from './handler-errors.ts'
 import { ListeningServer, type ListeningServerInit } from './listening-server.ts'
 import { type Accepted, GatedListener } from './listening-socket.ts'
 import { proxyStep } from './proxy-step.ts'
 import type { AnyHandler } from './standing-handler.ts'
-import type { Step } from './steps.ts'
 
 const ACTION = 'Cannot listen'
 /** Of the descriptors, so that the process has some for files, name resolution and its own connections. */
@@ -103,8 +101,8 @@ function serverRules(options: ListenOptions<never>): Omit<ListeningServerInit, '
   if (admit !== undefined) checkFunction(ACTION, 'admit', admit)
   checkBoolean(ACTION, 'warnAtLimit', warnAtLimit)
   checkDuration(ACTION, 'handshakeTimeout', handshakeTimeout)
-  if (tls !== undefined) checkTlsContext(ACTION, 'tls', tls)
   if (proxyProtocol !== undefined) checkProxyProtocol(proxyProtocol)
+  if (tls !== undefined) checkTlsContext(ACTION, 'tls', tls)
   return {
     settings,
     maxConnections: maxConnections ?? Math.max(1, Math.floor((descriptorLimit() ?? COMMON_DESCRIPTOR_LIMIT) * SHARE_OF_DESCRIPTORS)),
@@ -113,7 +111,7 @@ function serverRules(options: ListenOptions<never>): Omit<ListeningServerInit, '
     maxConnectionsPerAddress,
     // Of the two only a PROXY header tells the client's address.
     stepsBeforeAdmission: proxyProtocol === undefined ? [] : [proxyStep(ACTION, proxyProtocol)],
-    stepsAfterAdmission: tls === undefined ? [] : [tlsStep(tls)],
+    stepsAfterAdmission: tls === undefined ? [] : [{ name: 'handshake', run: (connection) => secureAccepted(connection, tls) }],
     handshakeTimeout
   }
 }
@@ -123,11 +121,6 @@ function checkProxyProtocol(value: NonNullable<ListenOptions['proxyProtocol']>):
     throw new TypeError(`${ACTION} as 'proxyProtocol' must be an object: received ${inspect(value)}`)
   }
   if (value.maxLength !== undefined) checkMaxLength(ACTION, value.maxLength)
-}
-
-function tlsStep(context: TlsContext): Step {
-  // The deadline of all steps is this one's too.
-  return { name: 'handshake', run: (connection) => secureAccepted(connection, context) }
 }
 
 // What went wrong first is what is reported.

@@ -9,14 +9,16 @@ import type { StartTlsOptions, TlsClientOptions, TlsContext } from '../tls.ts'
 export interface ConnectionInit<A extends SocketAddress, C = never> {
   remoteAddress: A
   localAddress: A
+  /** How messages name the other end, where it has no address. */
+  readonly peer?: string
   /** Whether a server accepted it: disposing then does not throw for what the client did. */
   readonly isAccepted: boolean
+  /** How it goes on in TLS, which whoever makes it knows, and the stream does not. */
+  readonly upgrade?: Upgrade<C>
   /** The server that accepted it. */
   readonly server?: ObservedServer
   /** The PROXY header that told its ends, and who sent that. */
   proxy?: (ProxyHeader & { readonly via: SocketAddress }) | null
-  /** How it goes on in TLS, which whoever makes it knows, and the stream does not. */
-  readonly upgrade?: Upgrade<C>
   /** Called when the carrier is released. */
   onClosed?(connection: C): void
 }

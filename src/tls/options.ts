@@ -5,8 +5,6 @@ import { inspect } from 'node:util'
 import type { TlsOptions } from '../tls.ts'
 
 export const DEFAULT_MIN_VERSION = 'TLSv1.2'
-/** Milliseconds from accept to handler: between the 5 s of others that ranch takes and the 30 s of asyncio's relatives. */
-export const DEFAULT_HANDSHAKE_TIMEOUT = 10_000
 
 const VERSIONS = ['TLSv1.2', 'TLSv1.3']
 const CLOSE_NOTIFY = ['required', 'optional']

@@ -3,8 +3,7 @@
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { formatAddress, type HostAndPort, type SocketAddress } from '../address.ts'
-import { onceAborted } from '../async/abort.ts'
-import { startTimer } from '../async/timer.ts'
+import { now } from '../async/clock.ts'
 import { ConnectTimeoutError } from '../errors.ts'
 import type { ByteConnection } from '../stream/byte-connection.ts'
 import { nodeTls } from '../system/node-tls.ts'
@@ -33,14 +32,8 @@ export async function secureDialled(
   await startTls(machine, prepare, { timeout: rest(timeout, startedAt), signal, late: () => new ConnectTimeoutError(target, timeout) })
 }
 
-/** The same for a socket that is to be an ordinary one: by documented means only, and nothing of ours is left on it. */
-export function secureSocket(
-  socket: Socket,
-  terms: ClientTerms,
-  target: Target,
-  { timeout, signal }: Limits,
-  startedAt: number
-): Promise<TLSSocket> {
+/** The same for a socket that is to be an ordinary one: by documented means only, and nothing of ours is left on it. Somebody else has an eye on the time. */
+export function secureSocket(socket: Socket, terms: ClientTerms, target: Target): Promise<TLSSocket> {
   const handshake = new ClientHandshake(terms, portOf(target))
   const { options, askFor } = handshake
   return new Promise((resolve, reject) => {
@@ -52,8 +45,6 @@ export function secureSocket(
       checkServerIdentity: () => undefined,
       servername: askFor ?? ''
     })
-    const stopTimer = startTimer(rest(timeout, startedAt), () => fail(new ConnectTimeoutError(target, timeout)))
-    const unhook = onceAborted(signal, fail)
     tls.on('secureConnect', onSecure).on('error', onError).on('close', onClose)
 
     function onSecure(): void {
@@ -85,15 +76,13 @@ export function secureSocket(
     }
 
     function leave(): void {
-      stopTimer()
-      unhook()
       tls.off('secureConnect', onSecure).off('error', onError).off('close', onClose)
     }
   })
 }
 
 function rest(timeout: number, startedAt: number): number {
-  return Math.max(1, timeout - (performance.now() - startedAt))
+  return Math.max(1, timeout - (now() - startedAt))
 }
 
 function portOf(target: Target): number | string {

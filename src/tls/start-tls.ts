@@ -4,17 +4,16 @@
 // written meanwhile is held until the peer is verified.
 
 import { formatAddress, type SocketAddress } from '../address.ts'
-import { onceAborted } from '../async/abort.ts'
+import { onceAborted, throwIfAborted } from '../async/abort.ts'
 import { startTimer } from '../async/timer.ts'
 import { BusyError, ConnectionClosedError, ConnectionResetError, HandshakeTimeoutError, TlsError, withOrigin } from '../errors.ts'
-import { checkDuration, checkOptions, checkSignal, DEFAULT_TIMEOUT } from '../options.ts'
+import { checkDuration, checkOptions, checkSignal, DEFAULT_HANDSHAKE_TIMEOUT, DEFAULT_TIMEOUT } from '../options.ts'
 import type { ByteConnection } from '../stream/byte-connection.ts'
 import type { Upgrade } from '../stream/connection-init.ts'
 import type { TlsClientOptions } from '../tls.ts'
 import { clientTerms } from './client-options.ts'
 import { isTlsContext } from './context.ts'
 import { ClientHandshake } from './handshake.ts'
-import { DEFAULT_HANDSHAKE_TIMEOUT } from './options.ts'
 import { Reservation } from './reservation.ts'
 import { greet } from './server-hello.ts'
 import { type Prepare, shakeHands } from './shake-hands.ts'
@@ -35,7 +34,7 @@ export function upgradeTo(host: string | undefined, handshakeTimeout = DEFAULT_H
       checkSignal(ACTION, signal)
       const prepare = isServer ? greet(options) : clientOf(machine, options, host)
       checkUnused(machine)
-      signal?.throwIfAborted()
+      throwIfAborted(signal)
       await startTls(machine, prepare, { timeout, signal, late: () => lateError(machine, timeout) })
     }
   }

@@ -6,6 +6,7 @@
 import type { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
+import { nextTick, setImmediate } from '../async/platform.ts'
 import { handedOver, type ReadBuffer } from '../stream/read-buffer.ts'
 import type { EndKind, Transport, TransportEvents, WriteEntry } from '../stream/transport.ts'
 import { nodeTls } from '../system/node-tls.ts'
@@ -14,10 +15,6 @@ import type { ConnectionTls } from '../tls.ts'
 import { RecordBoundary } from './record-boundary.ts'
 import { handshakeError, isOfOpenSsl, recordError } from './tls-error.ts'
 import type { TlsInit } from './tls-transport.ts'
-
-// Kept from the beginning: a test's fake of it must not stop the bytes.
-const setImmediate = globalThis.setImmediate
-const { nextTick } = process
 
 const GATHER_SIZE = 16_384
 

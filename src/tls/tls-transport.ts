@@ -1,6 +1,7 @@
 // TLS over a connected net.Socket, on its very handle: a TLSSocket as a transport, used by the members of its implementer.
 
 import type { Socket } from 'node:net'
+import { nextTick, setImmediate } from '../async/platform.ts'
 import { handedOver, lent } from '../stream/read-buffer.ts'
 import type { Transport, TransportEvents, WriteEntry } from '../stream/transport.ts'
 import {
@@ -16,10 +17,6 @@ import {
 import type { ConnectionTls } from '../tls.ts'
 import type { Handshake } from './handshake.ts'
 import { handshakeError, isOfOpenSsl, recordError } from './tls-error.ts'
-
-// Kept from the beginning: a test's fake of them must not stop the bytes.
-const { nextTick } = process
-const setImmediate = globalThis.setImmediate
 
 /** What TLSWrap gathers is copied, and a record has no more; a longer buffer goes as it is. */
 const GATHER_SIZE = 16_384
@@ -55,8 +52,11 @@ export class TlsTransport implements Transport, TlsSocketOwner {
   // Whether we told Node.js to read no more: libuv can't have seen FIN then.
   #isStopped = false
   #hasEnded = false
+  // Whether the write that is being handed over is so already.
   #isWriting = false
   #isHandedOver = false
+  #isInFlight = false
+  #endsBehindWrite = false
 
   constructor(carrier: Socket, init: TlsInit, early: readonly Uint8Array[] = []) {
     this.#carrier = carrier
@@ -107,6 +107,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     if (length === 1) tls._write((first as WriteEntry).chunk, (first as WriteEntry).encoding, callback)
     else tls._writev(Object.assign(entries, { allBuffers: entries.every(isBuffer) }), callback)
     this.#isWriting = false
+    this.#isInFlight = !this.#isHandedOver
     return this.#isHandedOver
   }
 
@@ -219,15 +220,23 @@ export class TlsTransport implements Transport, TlsSocketOwner {
   }
 
   #written(error: Error | undefined): void {
-    if (!this.#isWriting) this.#events?.written(error && this.#causeOf(error))
-    else if (error === undefined) this.#isHandedOver = true
-    else nextTick(() => this.#events?.written(this.#causeOf(error)))
+    if (this.#isWriting && error === undefined) {
+      this.#isHandedOver = true
+      return
+    }
+    this.#isInFlight = false
+    if (this.#isWriting) nextTick(() => this.#events?.written(this.#causeOf(error as Error)))
+    else this.#events?.written(error && this.#causeOf(error))
+    if (this.#endsBehindWrite && !this.#isInFlight) this.end()
   }
 
   // FIN would overtake close_notify while TLSWrap has something in flight: an empty write comes back behind it.
   #end(): void {
     const tls = this.#socket
     if (this.#isDestroyed || tls === undefined || tls._handle === null) return
+    // TLSWrap ends the process if it is given another write.
+    this.#endsBehindWrite = this.#isInFlight
+    if (this.#isInFlight) return
     const finished = (error?: Error | null): void => {
       if (!this.#isDestroyed) this.#events?.finished(error ? this.#causeOf(error) : undefined)
     }

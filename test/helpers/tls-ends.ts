@@ -110,6 +110,9 @@ export interface Relayed {
   readonly sender: TlsEnd
   /** Holds from now on what the sender sends. */
   hold(): void
+  /** Takes nothing from the sender any more, until `flow()`. */
+  stall(): void
+  flow(): void
   /** All that the sender has sent so far, once it is here. */
   held(): Promise<Buffer>
   /** The same, once its FIN is here too. */
@@ -172,6 +175,12 @@ export async function relayed(
     sender,
     hold() {
       isHolding = true
+    },
+    stall() {
+      source.pause()
+    },
+    flow() {
+      source.resume()
     },
     async held() {
       await until(() => source.bytesRead === sender.transport.taken, 'all is held')

@@ -7,7 +7,8 @@ import { MemoryNetwork } from '../../src/testing.ts'
 
 /** A clock that a test moves. */
 export interface FakeClock {
-  install(): void
+  /** `hasSockets`: Node.js's own sockets use `process.nextTick`, which then must not be faked. */
+  install(hasSockets: boolean): void
   /** Moves by so many milliseconds. */
   advance(milliseconds: number): void | Promise<void>
   uninstall(): void
@@ -179,7 +180,7 @@ class Bench {
   }
 
   install(): void {
-    this.#clock.install()
+    this.#clock.install(!(this.place instanceof MemoryNetwork))
     this.#isInstalled = true
   }
 

@@ -15,8 +15,8 @@ describe('fake clocks', () => {
   describe('@sinonjs/fake-timers', () => {
     let clock: ReturnType<typeof FakeTimers.install>
     const sinon: FakeClock = {
-      install() {
-        clock = FakeTimers.install()
+      install(hasSockets) {
+        clock = FakeTimers.install(hasSockets ? { toNotFake: ['nextTick', 'queueMicrotask'] } : {})
       },
       async advance(milliseconds) {
         await clock.tickAsync(milliseconds)
@@ -29,8 +29,8 @@ describe('fake clocks', () => {
   describe('@sinonjs/fake-timers, moved in one step', () => {
     let clock: ReturnType<typeof FakeTimers.install>
     const sinon: FakeClock = {
-      install() {
-        clock = FakeTimers.install()
+      install(hasSockets) {
+        clock = FakeTimers.install(hasSockets ? { toNotFake: ['nextTick', 'queueMicrotask'] } : {})
       },
       advance: (milliseconds) => void clock.tick(milliseconds),
       uninstall: () => clock.uninstall()

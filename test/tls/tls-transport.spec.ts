@@ -2,7 +2,7 @@ import { expect } from 'chai'
 import { type Certificates, useCertificates } from '../helpers/certificates.ts'
 import { useScope } from '../helpers/scope.ts'
 import { relayed, VERSIONS } from '../helpers/tls-ends.ts'
-import { until } from '../helpers/until.ts'
+import { turns, until } from '../helpers/until.ts'
 
 const RECORDS = 50
 
@@ -48,10 +48,15 @@ describe('TlsTransport', () => {
         }
 
         it('end() comes behind all that was written, however much that is', async () => {
-          const { receiver, sender } = await relayed(scope, made, version, to)
-          const chunk = new Uint8Array(2_000_000)
+          const relay = await relayed(scope, made, version, to)
+          const { receiver, sender } = relay
+          const chunk = new Uint8Array(16_000_000)
+          relay.stall()
           sender.transport.write([{ chunk, encoding: 'buffer', byteLength: chunk.byteLength }])
           sender.transport.end()
+          await turns(20)
+          expect(sender.isFinished).to.equal(false)
+          relay.flow()
           await until(() => receiver.end, 'the end is told')
           expect(receiver.end).to.equal('orderly')
           expect(receiver.length).to.equal(chunk.byteLength + 1)
