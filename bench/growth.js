@@ -82,7 +82,7 @@ function powers(from, to) {
 function inCase(name) {
   /** @param {number} size */
   return (size) => {
-    const output = execFileSync(program, [here('growth-case.js'), name, String(size)], { encoding: 'utf8' })
+    const output = execFileSync(program, ['--no-warnings', here('growth-case.js'), name, String(size)], { encoding: 'utf8' })
     return JSON.parse(output).result
   }
 }
