@@ -11,7 +11,6 @@ import {
   serverLimit
 } from '../diagnostics.ts'
 import { describeSystemError } from '../errors.ts'
-import { isDescriptorFree } from '../system/descriptors.ts'
 import type { GatedListener } from './listening-socket.ts'
 import type { SlotOwner } from './slots.ts'
 
@@ -65,7 +64,7 @@ export class Gatekeeper {
     const isWanted = this.#owner.wantsClients
     if (!isWanted && (this.#owner.hasHandler || this.#owner.isFull)) {
       this.#shut()
-    } else if (!isDescriptorFree(1)) {
+    } else if (!this.#socket.hasRoom) {
       this.#shut()
       if (this.#owner.wantsClients) this.#outOfDescriptors()
     } else if (!isWanted) {

@@ -46,6 +46,10 @@ export class KernelGate implements Gate {
     return this.#open !== undefined
   }
 
+  hasRoom(): boolean {
+    return isDescriptorFree(1)
+  }
+
   open(): boolean {
     if (this.#open !== undefined) return true
     if (!isDescriptorFree(2)) return false

@@ -2,6 +2,7 @@
 
 import { formatAddress, type SocketAddress } from '../address.ts'
 import { onceAborted } from '../async/abort.ts'
+import { muted } from '../async/deferred.ts'
 import type { Connection } from '../connection.ts'
 import type { ObservedServer } from '../diagnostics.ts'
 import { BusyError, ServerClosedError } from '../errors.ts'
@@ -197,12 +198,20 @@ export class ListeningServer implements ConsumersOwner, GateOwner, HandlerOwner,
 
   // Consumers ---------------------------------------------------------------------------------------------------------
 
-  async accept(options: { signal?: AbortSignal }): Promise<Connection> {
-    checkOptions('Cannot accept', options)
-    const { signal } = options
-    checkSignal('Cannot accept', signal)
-    signal?.throwIfAborted()
-    this.#checkPull()
+  accept(options: { signal?: AbortSignal }): Promise<Connection> {
+    try {
+      checkOptions('Cannot accept', options)
+      checkSignal('Cannot accept', options.signal)
+      this.#checkPull()
+    } catch (error) {
+      return Promise.reject(error)
+    }
+    return muted(this.#pullWithin(options.signal))
+  }
+
+  // One that is begun ahead, and that nobody waits for when the server closes, ends no process.
+  async #pullWithin(signal: AbortSignal | undefined): Promise<Connection> {
+    if (signal?.aborted === true) throw signal.reason
     if (this.lifetime.isClosing) throw this.lifetime.closedError()
     return await (signal === undefined ? this.#consumers.pull() : this.#consumers.pullUntil(signal))
   }

@@ -2,7 +2,7 @@
 
 import type { Socket } from 'node:net'
 import { formatAddress, type SocketAddress } from '../address.ts'
-import { Deferred } from '../async/deferred.ts'
+import { Deferred, muted } from '../async/deferred.ts'
 import { AbortController } from '../async/platform.ts'
 import type { StallTimer } from '../async/stall-timer.ts'
 import { startTimer } from '../async/timer.ts'
@@ -109,9 +109,8 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
   close(options: CloseOptions = {}): Promise<void> {
     this.startClosing(options.forceAfter ?? DEFAULT_FORCE_AFTER, options.linger)
     if (this.#closing === undefined) {
-      this.#closing = this.#close()
       // Whoever closes and does not wait is not told what was lost.
-      this.#closing.catch(ignore)
+      this.#closing = muted(this.#close())
     }
     return this.#closing
   }
@@ -293,5 +292,3 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
     return this.#broken
   }
 }
-
-function ignore(): void {}

@@ -1,6 +1,6 @@
 // What is to be sent: a queue of writes, flush marks, the limit on age, and the end.
 
-import { Deferred } from '../async/deferred.ts'
+import { Deferred, muted } from '../async/deferred.ts'
 import { nextTick, setImmediate } from '../async/platform.ts'
 import { StallTimer } from '../async/stall-timer.ts'
 import { currentTurn } from '../async/turn.ts'
@@ -144,7 +144,7 @@ export class Outgoing {
 
   flushed(): Promise<void> {
     const refusal = this.isFailed ? this.refusal('flush') : undefined
-    if (refusal !== undefined) return Promise.reject(refusal)
+    if (refusal !== undefined) return muted(Promise.reject(refusal))
     if (this.isIdle) return Promise.resolve()
     if (this.#queue === NOTHING) this.#queue = new WriteQueue()
     return this.#queue.flushedAt(this.#accepted)
@@ -153,7 +153,7 @@ export class Outgoing {
   close(): Promise<void> {
     if (this.#closing === undefined) {
       this.#closing = new Deferred()
-      this.#closing.promise.catch(ignore)
+      void muted(this.#closing.promise)
       if (typeof this.#state === 'object') {
         this.#wasReported = true
         this.#closing.reject(this.#state.error)
@@ -296,5 +296,3 @@ function flushScheduled(outgoing: Outgoing): void {
 function resumePump(pump: Pump): void {
   pump.resume()
 }
-
-function ignore(): void {}
