@@ -22,7 +22,7 @@ import {
 } from './options.ts'
 import { headerToSend } from './proxy/format-header.ts'
 import { openConnection } from './stream/connection-facade.ts'
-import { createDialSocket, setKeepAlive } from './stream/net-socket.ts'
+import { createDialSocket, setSilenceLimits } from './stream/net-socket.ts'
 import { NetTransport } from './stream/net-transport.ts'
 import { type ClientTerms, clientTerms } from './tls/client-options.ts'
 import { secureDialled, secureSocket } from './tls/secure-dialled.ts'
@@ -109,7 +109,7 @@ export async function connect<A extends SocketAddress>(where: WhereToConnect<A>,
   const startedAt = now()
   const settings = connectionSettings(ACTION, options)
   const dialled = await dial(where, limits, createDialSocket, stepsOf(options))
-  if (!isUnix(where.target)) setKeepAlive(dialled.socket, settings.keepAlive)
+  if (!isUnix(where.target)) setSilenceLimits(dialled.socket, settings)
   const init = { ...addressesOf(where, dialled), isAccepted: false, upgrade: upgradeTo(hostOf(where)) }
   const connection = openConnection<A>(new NetTransport(dialled.socket), settings, init)
   if (terms !== undefined) await secureDialled(connection, terms, where.target, limits, startedAt)
