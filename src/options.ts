@@ -106,6 +106,23 @@ export interface WithConnectionOptions extends ConnectOptions {
   linger?: number
 }
 
+/** From whom a server takes PROXY headers. */
+export interface ProxyProtocolOptions {
+  /**
+   * The IP addresses and CIDR ranges that may send a header, `'unix'` for the peers of a unix socket, or `'anybody'`, who can then claim to be
+   * anybody. Others are turned away before a byte of theirs is read.
+   *
+   * @default none: it must be given
+   */
+  from: readonly string[] | 'anybody'
+  /**
+   * Bytes that a header of version 2 may announce behind its first 16.
+   *
+   * @default 4096
+   */
+  maxLength?: number
+}
+
 /** The options of `listen`. */
 export interface ListenOptions<A = SocketAddress> extends ConnectionOptions {
   /**
@@ -141,12 +158,11 @@ export interface ListenOptions<A = SocketAddress> extends ConnectionOptions {
   maxConnectionsPerAddress?: number
   /**
    * Takes the client's address from a PROXY header, of either version, that every connection must then start with: for servers behind a balancer.
-   * `from` are the IP addresses and CIDR ranges that may send one, `'unix'` for the peers of a unix socket, or `'anybody'`, who then can claim to
-   * be anybody; others are turned away before a byte of theirs is read. `maxLength` is how many bytes a header of version 2 may announce.
+   * Senders that are not named are turned away.
    *
-   * @default undefined: no byte is looked at; `maxLength` 4096
+   * @default none: no byte is looked at
    */
-  proxyProtocol?: { from: readonly string[] | 'anybody'; maxLength?: number }
+  proxyProtocol?: ProxyProtocolOptions
   /**
    * Speaks TLS with every client, from its first byte behind a PROXY header: the handler is called when the handshake is done. A client that
    * fails is turned away.

@@ -204,7 +204,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     return this.#machine.lifetime.isClosing
   }
 
-  /** What it has counted since it was made. */
+  /** What it has counted since it was made. Never throws. */
   statistics(): ServerStatistics {
     return this.#machine.statistics
   }

@@ -21,11 +21,23 @@ export interface TlsOptions {
    * @default none
    */
   alpn?: readonly string[]
-  /** The certificate in PEM, with those between it and the root behind it. */
+  /**
+   * The certificate in PEM, followed by those between it and the root.
+   *
+   * @default none
+   */
   cert?: Pem
-  /** The private key of `cert` in PEM. */
+  /**
+   * The private key of `cert` in PEM.
+   *
+   * @default none
+   */
   key?: Pem
-  /** What `key` is encrypted with. */
+  /**
+   * What `key` is encrypted with.
+   *
+   * @default none: the key is not encrypted
+   */
   passphrase?: string
   /**
    * The certificates that the peer's must lead to, in PEM.
@@ -41,7 +53,11 @@ export interface TlsOptions {
    * @default 'required'
    */
   closeNotify?: 'required' | 'optional'
-  /** Whatever else `tls.createSecureContext` takes: `ciphers`, `crl`, `maxVersion`, … but nothing that has an option of its own here. */
+  /**
+   * Whatever else `tls.createSecureContext` takes: `ciphers`, `crl`, `maxVersion`, … but nothing that has an option of its own here.
+   *
+   * @default none
+   */
   secureContext?: SecureContextOptions
 }
 
@@ -74,7 +90,17 @@ export interface TlsIdentity {
 
 /** How a server speaks TLS. */
 export interface TlsContextOptions extends TlsOptions, TlsIdentity {
+  /**
+   * The certificate in PEM, followed by those between it and the root.
+   *
+   * @default none: it must be given
+   */
   cert: Pem
+  /**
+   * The private key of `cert` in PEM.
+   *
+   * @default none: it must be given
+   */
   key: Pem
   /**
    * Whether clients are asked for a certificate, which must lead to `ca`: `'required'` turns away those that have none that does;
@@ -87,6 +113,8 @@ export interface TlsContextOptions extends TlsOptions, TlsIdentity {
    * Chooses the context by the name that the client asks for: in lower case, without a trailing dot. All that is in the one it gives holds;
    * `undefined` is for this very context. It has until `handshakeTimeout`; if it throws or rejects, that client is turned away. Not called for
    * a client that names nobody. Another `contextFor` in what it gives is not asked.
+   *
+   * @default none: this context for every name
    */
   contextFor?: (serverName: string) => TlsContext | undefined | Promise<TlsContext | undefined>
 }
