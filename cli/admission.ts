@@ -1,7 +1,8 @@
 // Who is served: clients of allowed addresses, so many of one address, and at a limit that drops nobody more.
 
+import { subscribe } from 'node:diagnostics_channel'
 import { BlockList, isIP } from 'node:net'
-import type { Connection, SocketAddress } from 'it-tcp'
+import type { Connection, ListenOptions, ServerStatistics, ServerTurnedAwayMessage, SocketAddress } from 'it-tcp'
 import { UsageError } from './failure.ts'
 import { formatCount } from './quantity.ts'
 
@@ -20,50 +21,56 @@ export interface AdmissionOptions {
   /** The addresses that are served. */
   readonly allow?: BlockList
   readonly maxConnectionsPerAddress?: number
+  /** Who says with a PROXY header who the client is. */
+  readonly acceptProxyFrom?: readonly string[] | 'anybody'
 }
 
-/** Counts those who are served and those who are turned away. */
-export class Admission {
+/** What the server itself does about it. */
+export function entryRules({ allow, maxConnectionsPerAddress, acceptProxyFrom }: AdmissionOptions): ListenOptions {
+  return {
+    ...(allow !== undefined && { admit: (address) => isAllowed(address, allow) }),
+    ...(maxConnectionsPerAddress !== undefined && { maxConnectionsPerAddress }),
+    ...(acceptProxyFrom !== undefined && { proxyProtocol: { from: acceptProxyFrom } })
+  }
+}
+
+/** Tells of each client that the server turns away, and why. The command has one server that turns away. */
+export function onTurnedAway(
+  { maxConnectionsPerAddress = 0 }: AdmissionOptions,
+  tell: (client: SocketAddress, reason: unknown) => void
+): void {
+  subscribe('it-tcp.server.turned-away', (message) => {
+    const { remoteAddress, step, error } = message as ServerTurnedAwayMessage
+    if (step === 'admit') tell(remoteAddress, new Refusal('NOT_ALLOWED', 'its address is not allowed'))
+    else if (step === 'perAddress') {
+      const serving = formatCount(maxConnectionsPerAddress, 'connection')
+      tell(remoteAddress, new Refusal('TOO_MANY_OF_ADDRESS', `already serving ${serving} from ${sharedBy(remoteAddress)}`))
+    } else tell(remoteAddress, error)
+  })
+}
+
+/** How many were turned away before anybody served them. */
+export function refusedBy({ turnedAway }: ServerStatistics): number {
+  return Object.values(turnedAway).reduce((sum, count) => sum + count)
+}
+
+/** Counts those who are served, and those who are dropped at a limit. */
+export class DropLimit {
   /** Clients to serve at once, beyond which further ones are dropped; `Infinity` where they wait. */
   limit = Number.POSITIVE_INFINITY
-  /** How many were turned away because of their address, or because of others who came from there. */
-  refused = 0
   /** How many were turned away at the limit. */
   dropped = 0
-  readonly #allow: BlockList | undefined
-  readonly #perAddress: number
-  readonly #taken = new Map<string, number>()
   #serving = 0
 
-  constructor({ allow, maxConnectionsPerAddress = Number.POSITIVE_INFINITY }: AdmissionOptions) {
-    this.#allow = allow
-    this.#perAddress = maxConnectionsPerAddress
-  }
-
   /** Gives the client a place until it is closed and `served` has resolved, or tells why it gets none. */
-  admit(client: Connection, served: Promise<unknown> = client.closed): Refusal | undefined {
-    const { remoteAddress } = client
-    const key = keyOf(remoteAddress)
-    const taken = this.#taken.get(key) ?? 0
-    if (this.#allow !== undefined && !isAllowed(remoteAddress, this.#allow)) {
-      this.refused++
-      return new Refusal('NOT_ALLOWED', 'its address is not allowed')
-    }
-    if (taken >= this.#perAddress) {
-      this.refused++
-      return new Refusal('TOO_MANY_OF_ADDRESS', `already serving ${formatCount(taken, 'connection')} from ${key}`)
-    }
+  admit(client: Connection, served: Promise<unknown>): Refusal | undefined {
     if (this.#serving >= this.limit) {
       this.dropped++
       return new Refusal('DROPPED', `dropped at the limit of ${formatCount(this.limit, 'connection')}`)
     }
     this.#serving++
-    this.#taken.set(key, taken + 1)
     void Promise.all([client.closed, served]).then(() => {
       this.#serving--
-      const left = (this.#taken.get(key) as number) - 1
-      if (left === 0) this.#taken.delete(key)
-      else this.#taken.set(key, left)
     })
     return undefined
   }
@@ -92,21 +99,24 @@ export function parseRange(text: string, list = new BlockList()): BlockList {
   return list
 }
 
+/** Adds those who may send PROXY headers: a range, `unix`, or `anybody`. */
+export function parseSenders(text: string, before: readonly string[] | 'anybody' = []): readonly string[] | 'anybody' {
+  if (text === 'anybody' || before === 'anybody') return 'anybody'
+  if (text === 'unix') return [...before, text]
+  try {
+    parseRange(text)
+  } catch {
+    throw new UsageError(`must be a range of addresses such as 10.0.0.0/8, unix or anybody: received '${text}'`)
+  }
+  return [...before, text]
+}
+
 function isAllowed(address: SocketAddress, allow: BlockList): boolean {
   return address.family !== 'unix' && allow.check(address.address, address.family === 'IPv6' ? 'ipv6' : 'ipv4')
 }
 
 /** What counts as one address: of IPv6 a /64, which is what one client gets from its provider. */
-function keyOf(address: SocketAddress): string {
+function sharedBy(address: SocketAddress): string {
   if (address.family === 'unix') return 'unix'
-  return address.family === 'IPv4' ? address.address : `${networkOf(address.address)}::/64`
-}
-
-function networkOf(address: string): string {
-  const [head = '', tail] = (address.split('%')[0] as string).split('::')
-  const before = head === '' ? [] : head.split(':')
-  const after = tail === undefined || tail === '' ? [] : tail.split(':')
-  // An IPv4 address at the end stands for two groups.
-  const missing = 8 - before.length - after.length - (address.includes('.') ? 1 : 0)
-  return [...before, ...Array<string>(Math.max(0, missing)).fill('0'), ...after].slice(0, 4).join(':')
+  return address.family === 'IPv4' ? address.address : `${address.address}/64`
 }

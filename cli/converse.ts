@@ -4,8 +4,8 @@ import { fstatSync } from 'node:fs'
 import { pipeline } from 'node:stream/promises'
 import { type Connection, type ConnectOptions, connect, listen, type Server } from 'it-tcp'
 import { formatAddress, type ListenPlace, type Target } from './address.ts'
-import { Admission, type AdmissionOptions, checkHasAddresses } from './admission.ts'
-import { InputError } from './failure.ts'
+import { type AdmissionOptions, checkHasAddresses, entryRules, onTurnedAway } from './admission.ts'
+import { explain, InputError } from './failure.ts'
 import { formatBytes } from './quantity.ts'
 import { Report } from './report.ts'
 import { untilSignal } from './shutdown.ts'
@@ -31,11 +31,12 @@ export async function listenAndConverse(where: ListenPlace, options: ConverseOpt
   checkInput()
   const report = new Report(verbose)
   return await untilSignal(async (signal) => {
-    const server: Server = (await listen(where, idleTimeout === undefined ? {} : { idleTimeout })) as Server
+    const server: Server = (await listen(where, { ...(idleTimeout !== undefined && { idleTimeout }), ...entryRules(admission) })) as Server
     try {
       checkHasAddresses(server.address.family === 'unix', admission)
       report.say(`listening on ${formatAddress(server.address)}`)
-      const client = await acceptAdmitted(server, new Admission(admission), signal, report)
+      onTurnedAway(admission, (address, reason) => report.detail(`${formatAddress(address)}: turned away: ${explain(reason)}`))
+      const client = await server.accept({ signal })
       // The file of a unix socket goes now, and whoever comes later is told that nobody listens.
       await server.close()
       await converse(client, signal, report)
@@ -43,17 +44,6 @@ export async function listenAndConverse(where: ListenPlace, options: ConverseOpt
       await server.close({ closeExistingConnections: true })
     }
   })
-}
-
-/** The first client that is not turned away. */
-async function acceptAdmitted(server: Server, admission: Admission, signal: AbortSignal, report: Report): Promise<Connection> {
-  for (;;) {
-    const client = await server.accept({ signal })
-    const refusal = admission.admit(client)
-    if (refusal === undefined) return client
-    report.detail(`${formatAddress(client.remoteAddress)}: turned away: ${refusal.message}`)
-    client.abort(refusal)
-  }
 }
 
 /**

@@ -1,6 +1,6 @@
 // The command `forward`: each client gets a connection of its own to the target, or to the first of several that takes it.
 
-import { ConnectError, type Connection, ConnectTimeoutError, connect } from 'it-tcp'
+import { ConnectError, type Connection, ConnectTimeoutError, connect, type ProxyHeaderInit } from 'it-tcp'
 import { formatAddress, formatTarget, type ListenPlace, type Target } from './address.ts'
 import { explain } from './failure.ts'
 import { relay } from './relay.ts'
@@ -11,6 +11,8 @@ import type { Session } from './session.ts'
 export interface ForwardOptions extends ServeOptions {
   /** Milliseconds for reaching a target. */
   readonly connectTimeout?: number
+  /** The version of the PROXY header to send. */
+  readonly sendProxy?: 1 | 2
 }
 
 /** The client's connection, and the one to the target. */
@@ -18,7 +20,7 @@ const DESCRIPTORS = 2
 
 /** Forwards until a signal comes. Gives the exit code. */
 export async function forward(from: ListenPlace, targets: readonly Target[], options: ForwardOptions): Promise<number> {
-  const upstreams = new Upstreams(targets, options.connectTimeout)
+  const upstreams = new Upstreams(targets, options)
   return await serve(from, options, DESCRIPTORS, async (client, session, report) => {
     const upstream = await upstreams.connect(client, session, report)
     session.upstream = formatAddress(upstream.remoteAddress)
@@ -36,19 +38,23 @@ class NoTargetError extends AggregateError {
 class Upstreams {
   readonly #targets: readonly { readonly where: Target; readonly name: string; isDown: boolean }[]
   readonly #timeout: { readonly timeout?: number }
+  readonly #version: 1 | 2 | undefined
 
-  constructor(targets: readonly Target[], timeout: number | undefined) {
+  constructor(targets: readonly Target[], { connectTimeout: timeout, sendProxy }: ForwardOptions) {
     this.#targets = targets.map((where) => ({ where, name: formatTarget(where), isDown: false }))
     this.#timeout = timeout === undefined ? {} : { timeout }
+    this.#version = sendProxy
   }
 
   /** Connects to the first target that can be reached. A client that goes while it is tried takes the attempt along. */
-  async connect({ signal }: Connection, session: Session, report: Report): Promise<Connection> {
+  async connect(client: Connection, session: Session, report: Report): Promise<Connection> {
     const failures: unknown[] = []
+    const { signal } = client
+    const header = this.#version === undefined ? {} : { proxyHeader: headerFor(client, this.#version) }
     for (const target of this.#targets) {
       const { where, name } = target
       try {
-        const upstream = await connect(where, { ...this.#timeout, signal })
+        const upstream = await connect(where, { ...this.#timeout, ...header, signal })
         if (target.isDown) report.say(`${name} can be reached again`)
         target.isDown = false
         report.detail(`${session.client}: connected to ${name}`)
@@ -66,4 +72,13 @@ class Upstreams {
     if (failures.length === 1) throw failures[0]
     throw new NoTargetError(failures, `no target can be reached: ${failures.map(explain).join('; ')}`)
   }
+}
+
+// What came with a header goes on with one, its values too. A client of a unix socket has no address that a receiver could use.
+function headerFor({ proxy, remoteAddress, localAddress }: Connection, version: 1 | 2): ProxyHeaderInit {
+  if (proxy?.command === 'local' && version === 2) return { command: 'local' }
+  const isKnown = remoteAddress.family !== 'unix' && localAddress.family !== 'unix'
+  const ends = isKnown ? { source: remoteAddress, destination: localAddress } : { source: null, destination: null }
+  const { source, destination } = proxy?.source?.family === 'IPv4' || proxy?.source?.family === 'IPv6' ? proxy : ends
+  return { source, destination, version, ...(version === 2 && proxy !== null && { tlvs: proxy.tlvs }) }
 }

@@ -1,7 +1,7 @@
 // The options of the commands: an entry each, which says how its value is read and what the help says of it.
 
-import { parseNumericAddress } from './address.ts'
-import { parseRange } from './admission.ts'
+import { parseListenAddress, parseNumericAddress } from './address.ts'
+import { parseRange, parseSenders } from './admission.ts'
 import { flag, option } from './arguments.ts'
 import { UsageError } from './failure.ts'
 import { parseCount, parseDuration, parseMode } from './quantity.ts'
@@ -17,6 +17,16 @@ const allow = option('<range>', 'serve only clients from these addresses, such a
   otherwise: 'everybody'
 })
 const idleTimeout = option('<duration>', 'reset a connection after this long without a byte in either direction', parseDuration, {
+  otherwise: 'none'
+})
+
+const acceptProxyFrom = option(
+  '<range>',
+  "take the client's address from the PROXY header of these senders, and reset others; or unix, or anybody",
+  parseSenders,
+  { isRepeatable: true, otherwise: 'no header is read' }
+)
+const metrics = option('<address>', 'serve figures for Prometheus on this address, at /metrics', parseListenAddress, {
   otherwise: 'none'
 })
 
@@ -41,8 +51,13 @@ export const FORWARD_OPTIONS = {
   idleTimeout,
   connectTimeout: option('<duration>', 'how long reaching a target may take, with name resolution', parseDuration, { default: '30s' }),
   source,
+  acceptProxyFrom,
+  sendProxy: option('[version]', 'tell the target with a PROXY header who the client is: 1 is text, 2 (if left out) binary', parseVersion, {
+    otherwise: 'none'
+  }),
   grace,
   log,
+  metrics,
   verbose
 }
 
@@ -68,8 +83,10 @@ export const LISTEN_OPTIONS = {
   allow,
   mode,
   idleTimeout,
+  acceptProxyFrom: { ...acceptProxyFrom, ...onlyWithExec },
   grace: { ...grace, ...onlyWithExec },
   log: { ...log, ...onlyWithExec },
+  metrics: { ...metrics, ...onlyWithExec },
   verbose
 }
 
@@ -77,6 +94,11 @@ function parseFormat(text: string): LogFormat {
   const format = LOG_FORMATS.find((name) => name === text)
   if (format === undefined) throw new UsageError(`must be text or json: received '${text}'`)
   return format
+}
+
+function parseVersion(text: string): 1 | 2 {
+  if (text !== '' && text !== '1' && text !== '2') throw new UsageError(`must be 1 or 2: received '${text}'`)
+  return text === '1' ? 1 : 2
 }
 
 function parseCommand(text: string): string {

@@ -1,6 +1,6 @@
 // One client of a server: what is counted of it while it is there, and the line about it when it is over.
 
-import type { Connection } from 'it-tcp'
+import type { SocketAddress } from 'it-tcp'
 import { formatAddress } from './address.ts'
 import { codeOf, explain } from './failure.ts'
 import { formatBytes } from './quantity.ts'
@@ -18,14 +18,15 @@ export class Session {
   exit: number | NodeJS.Signals | undefined
   /** What broke it; undefined if both sides ended in order. */
   error: unknown
-  readonly #client: Connection
+  readonly #received: () => number
   readonly #name: string
   readonly #time = new Date()
   readonly #start = performance.now()
 
-  constructor(client: Connection) {
-    this.#client = client
-    this.#name = formatAddress(client.remoteAddress)
+  /** `received` tells how many bytes have come from the client. */
+  constructor(client: SocketAddress, received: () => number = () => 0) {
+    this.#received = received
+    this.#name = formatAddress(client)
   }
 
   /** Who the client is. */
@@ -35,7 +36,7 @@ export class Session {
 
   /** Bytes that have come from both sides: what was read from one is what was, or will be, written to the other. */
   get bytes(): number {
-    return this.#client.reader.bytesRead + this.sent()
+    return this.#received() + this.sent()
   }
 
   /** The line of the log about it, when it is over. */
@@ -48,7 +49,7 @@ export class Session {
       time,
       client: this.#name,
       upstream,
-      received: this.#client.reader.bytesRead,
+      received: this.#received(),
       sent: this.sent(),
       duration: this.#duration,
       ...(exit !== undefined && { exit }),
@@ -59,7 +60,7 @@ export class Session {
   /** The same for people. */
   summary(): string {
     const { upstream, exit, error } = this
-    const parts = [`${formatBytes(this.#client.reader.bytesRead)} received`, `${formatBytes(this.sent())} sent`, `${this.#duration} ms`]
+    const parts = [`${formatBytes(this.#received())} received`, `${formatBytes(this.sent())} sent`, `${this.#duration} ms`]
     if (exit !== undefined) parts.push(`exit ${exit}`)
     if (error !== undefined) parts.push(explain(error))
     return `${this.#name} -> ${upstream ?? '-'}: ${parts.join(', ')}`

@@ -1,8 +1,7 @@
 // What a server has done and is doing, in a line.
 
-import { open, readlink } from 'node:fs/promises'
 import type { Server } from 'it-tcp'
-import type { Admission } from './admission.ts'
+import { type DropLimit, refusedBy } from './admission.ts'
 import { formatBytes } from './quantity.ts'
 import type { Session } from './session.ts'
 
@@ -26,19 +25,28 @@ export class Traffic {
     else this.#failed++
   }
 
-  /** The status line, with the rate since the last one. */
-  async status(server: Server, { limit, dropped, refused }: Admission): Promise<string> {
-    const isDropping = limit !== Number.POSITIVE_INFINITY
-    const waiting = isDropping ? undefined : await clientsWaiting(server)
-    const now = performance.now()
+  /** What has come from both sides so far, and how many sessions are over. */
+  get totals(): { readonly bytes: number; readonly done: number; readonly failed: number } {
     let bytes = this.#bytes
     for (const session of this.#open) bytes += session.bytes
+    return { bytes, done: this.#done, failed: this.#failed }
+  }
+
+  /** The status line, with the rate since the last one. */
+  status(server: Server, { limit, dropped }: DropLimit): string {
+    const isDropping = limit !== Number.POSITIVE_INFINITY
+    const statistics = server.statistics()
+    // Those that are parked have been accepted: nobody here would say that they wait in the queue.
+    const waiting = isDropping || server.acceptGate !== 'kernel' ? null : statistics.waiting
+    const refused = refusedBy(statistics)
+    const now = performance.now()
+    const { bytes } = this.totals
     const rate = ((bytes - this.#lastBytes) * 1_000) / Math.max(1, now - this.#lastTime)
     this.#lastBytes = bytes
     this.#lastTime = now
     const most = Math.min(limit, server.maxConnections)
     const parts = [`${Math.min(most, server.numConnections)} of ${most} open`]
-    if (waiting !== undefined) parts.push(`${waiting} waiting`)
+    if (waiting !== null) parts.push(`${waiting} waiting`)
     if (dropped > 0) parts.push(`${dropped} dropped`)
     if (refused > 0) parts.push(`${refused} refused`)
     parts.push(`${this.#done} done`)
@@ -46,24 +54,4 @@ export class Traffic {
     parts.push(formatBytes(bytes), `${formatBytes(rate)}/s`)
     return parts.join(', ')
   }
-}
-
-/**
- * The number of clients that nobody has accepted yet. Undefined where the system does not tell it: Linux shows the queues of TCP sockets
- * in /proc, and those of unix sockets nowhere.
- */
-export async function clientsWaiting({ address, acceptGate, listeningSocket }: Server): Promise<number | undefined> {
-  if (process.platform !== 'linux' || acceptGate !== 'kernel' || address.family === 'unix') return undefined
-  try {
-    const inode = /\[(\d+)\]/.exec(await readlink(`/proc/self/fd/${listeningSocket.fd}`))?.[1]
-    const file = await open(address.family === 'IPv6' ? '/proc/net/tcp6' : '/proc/net/tcp')
-    // Listening sockets stand at the beginning: the loop ends early, however many connections there are.
-    for await (const line of file.readLines()) {
-      const columns = line.trim().split(/\s+/)
-      if (columns[9] === inode) return Number.parseInt(columns[4]?.split(':')[1] ?? '', 16)
-    }
-  } catch {
-    // A server that was closed meanwhile, or a system that hides it.
-  }
-  return undefined
 }

@@ -6,9 +6,11 @@ import { inspect } from 'node:util'
 import { type SocketAddress, UNNAMED } from './address.ts'
 import { now } from './async/clock.ts'
 import { type DialLimits, type Dialled, dial, inetAddresses, isUnix, type Step } from './client/dial.ts'
+import { dialCustom } from './client/dial-custom.ts'
 import { sendFirst } from './client/send-first.ts'
 import type { Connection } from './connection.ts'
 import {
+  type ConnectionSettings,
   type ConnectOptions,
   type ConnectSocketOptions,
   checkDelay,
@@ -24,11 +26,12 @@ import { headerToSend } from './proxy/format-header.ts'
 import { openConnection } from './stream/connection-facade.ts'
 import { createDialSocket, setSilenceLimits } from './stream/net-socket.ts'
 import { NetTransport } from './stream/net-transport.ts'
+import type { Transport } from './stream/transport.ts'
 import { type ClientTerms, clientTerms } from './tls/client-options.ts'
 import { secureDialled, secureSocket } from './tls/secure-dialled.ts'
 import { upgradeTo } from './tls/start-tls.ts'
 import type { TlsClientOptions } from './tls.ts'
-import type { WhereToConnect } from './where-to-connect.ts'
+import type { Carried, WhereToConnect } from './where-to-connect.ts'
 
 const ACTION = 'Cannot connect'
 
@@ -63,6 +66,7 @@ export function connectSocket(
 export function connectSocket(where: WhereToConnect<SocketAddress>, options?: ConnectSocketOptions): Promise<Socket>
 export async function connectSocket(where: WhereToConnect<SocketAddress>, options: ConnectSocketOptions = {}): Promise<Socket> {
   checkWhere(where)
+  if (where.dial !== undefined) throw new TypeError(`${ACTION} as there is no socket to be had of 'where': received ${inspect(where)}`)
   const limits = dialLimits(options)
   const terms = tlsTerms(options, where)
   const steps = stepsOf(options)
@@ -108,10 +112,9 @@ export async function connect<A extends SocketAddress>(where: WhereToConnect<A>,
   const terms = tlsTerms(options, where)
   const startedAt = now()
   const settings = connectionSettings(ACTION, options)
-  const dialled = await dial(where, limits, createDialSocket, stepsOf(options))
-  if (!isUnix(where.target)) setSilenceLimits(dialled.socket, settings)
-  const init = { ...addressesOf(where, dialled), isAccepted: false, upgrade: upgradeTo(hostOf(where)) }
-  const connection = openConnection<A>(new NetTransport(dialled.socket), settings, init)
+  const { transport, ...ends } = await carry(where, limits, settings, stepsOf(options))
+  const upgrade = upgradeTo(hostOf(where))
+  const connection = openConnection<A>(transport, settings, { ...ends, isAccepted: false, upgrade })
   if (terms !== undefined) await secureDialled(connection, terms, where.target, limits, startedAt)
   return connection.facade
 }
@@ -206,7 +209,29 @@ function hostOf({ target }: WhereToConnect<SocketAddress>): string | undefined {
   return 'address' in target ? target.address : undefined
 }
 
-function addressesOf<A extends SocketAddress>(where: WhereToConnect<A>, dialled: Dialled): { remoteAddress: A; localAddress: A } {
+interface Ends<A> {
+  readonly remoteAddress: A
+  readonly localAddress: A
+}
+
+// What carries the bytes, and between whom.
+async function carry<A extends SocketAddress>(
+  where: WhereToConnect<A>,
+  limits: DialLimits,
+  settings: ConnectionSettings,
+  steps: readonly Step[]
+): Promise<Ends<A> & { transport: Transport }> {
+  if (where.dial !== undefined) {
+    if (steps.length > 0)
+      throw new TypeError(`${ACTION} as 'proxyHeader' needs a socket, which 'where' has not: received ${inspect(where)}`)
+    return (await dialCustom(where.dial, where, limits)) as Carried & Ends<SocketAddress> as { transport: Transport } & Ends<A>
+  }
+  const dialled = await dial(where, limits, createDialSocket, steps)
+  if (!isUnix(where.target)) setSilenceLimits(dialled.socket, settings)
+  return { transport: new NetTransport(dialled.socket), ...addressesOf(where, dialled) }
+}
+
+function addressesOf<A extends SocketAddress>(where: WhereToConnect<A>, dialled: Dialled): Ends<A> {
   const { target } = where
   const addresses = isUnix(target) ? { remoteAddress: target, localAddress: UNNAMED } : inetAddresses(dialled)
   return addresses as { remoteAddress: SocketAddress; localAddress: SocketAddress } as { remoteAddress: A; localAddress: A }

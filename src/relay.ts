@@ -23,7 +23,7 @@ export interface Relayed {
  * `abort(reason)` of either, which rejects it. A peer that neither sends nor ends is waited for: give the streams an `idleTimeout`.
  *
  * @throws {TypeError} If an argument is no ByteStream, or both are the same.
- * @throws {BusyError} If a read or a sink is pending on one.
+ * @throws {BusyError} If a read or a sink is pending on one, or it belongs to a Duplex or to web streams.
  * @throws {ConnectionClosedError} If one is closed, or becomes so by another hand.
  * @throws {ConnectionResetError} If one breaks.
  * @example

@@ -4,7 +4,7 @@ import type { Duplex } from 'node:stream'
 import { type SocketAddress, UNNAMED } from './address.ts'
 import type { ByteStream } from './connection.ts'
 import type { ConnectionDuplex } from './duplex.ts'
-import { checkStream } from './interop/checked-stream.ts'
+import { checkStream, take } from './interop/checked-stream.ts'
 import { SocketLikeDuplex } from './interop/connection-duplex.ts'
 import { webStreamsOver } from './interop/web-streams.ts'
 import { type ConnectionOptions, checkOptions, connectionSettings } from './options.ts'
@@ -60,7 +60,7 @@ export function fromDuplex(duplex: Duplex, options: ConnectionOptions = {}): Byt
  * Ownership: reader and writer are the Duplex's from then on. Cancellation: by `destroy()`. Once for a connection.
  *
  * @throws {TypeError} If `connection` is no connection.
- * @throws {BusyError} If a read or a sink is pending.
+ * @throws {BusyError} If a read or a sink is pending, or it belongs to another stream already.
  * @throws {ConnectionClosedError} If the connection is closed, aborted or detached.
  * @example
  * ```ts
@@ -74,6 +74,7 @@ export function fromDuplex(duplex: Duplex, options: ConnectionOptions = {}): Byt
  */
 export function toDuplex(connection: ByteStream): ConnectionDuplex {
   checkStream('Cannot make a Duplex', 'connection', connection)
+  take(connection)
   return new SocketLikeDuplex(connection)
 }
 
@@ -87,7 +88,7 @@ export function toDuplex(connection: ByteStream): ConnectionDuplex {
  * Ownership: reader and writer are the streams' from then on. Cancellation: by `cancel()` and `abort()`. Once for a connection.
  *
  * @throws {TypeError} If `connection` is no connection.
- * @throws {BusyError} If a read or a sink is pending.
+ * @throws {BusyError} If a read or a sink is pending, or it belongs to another stream already.
  * @throws {ConnectionClosedError} If the connection is closed, aborted or detached.
  * @example
  * ```ts
@@ -99,5 +100,6 @@ export function toDuplex(connection: ByteStream): ConnectionDuplex {
  */
 export function toWebStreams(connection: ByteStream): WebStreams {
   checkStream('Cannot make web streams', 'connection', connection)
+  take(connection)
   return webStreamsOver(connection)
 }

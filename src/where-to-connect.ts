@@ -4,6 +4,7 @@ import { isIPv4, isIPv6 } from 'node:net'
 import { inspect } from 'node:util'
 import { checkUnixPath, type HostAndPort, type InetAddress, type SocketAddress, type UnixAddress } from './address.ts'
 import { checkOptions, checkPort, checkString } from './options.ts'
+import type { Transport } from './stream/transport.ts'
 
 /** Where a connection comes from. */
 export interface BindOptions {
@@ -33,8 +34,23 @@ export interface WhereToConnect<out A extends SocketAddress> {
   readonly target: HostAndPort | SocketAddress
   /** Where to connect from. */
   readonly bind: BindOptions
+  /** How to get there without a socket, as `it-tcp/testing` does; absent where the operating system is to connect. */
+  readonly dial?: CustomDial
   /** Carries the kind of address for the type checker; never there at run time. */
   readonly [addressType]?: A
+}
+
+/**
+ * Starts to connect, and calls one of the functions once: with what carries the bytes, or with what the operating system would fail with. Returns the
+ * function that gives up.
+ */
+export type CustomDial = (succeed: (carried: Carried) => void, fail: (error: Error) => void) => () => void
+
+/** What is connected without a socket. */
+export interface Carried {
+  readonly transport: Transport
+  readonly remoteAddress: InetAddress
+  readonly localAddress: InetAddress
 }
 
 /** Where to connect over TCP. */

@@ -3,6 +3,7 @@
 import { inspect } from 'node:util'
 import { checkUnixPath, type InetAddress, type SocketAddress, type UnixAddress } from './address.ts'
 import { checkBoolean, checkCount, checkFunction, checkOptions, checkPort, checkString } from './options.ts'
+import type { Gate, GateOptions } from './server/gate.ts'
 import { takeInherited } from './system/inherited-descriptors.ts'
 import { checkInetAddress } from './where-to-connect.ts'
 
@@ -30,10 +31,22 @@ export interface OnPortOptions {
 }
 
 /** What the listener is bound to. */
-export type ListenTarget =
+export type ListenTarget = SystemListenTarget | CustomListenTarget
+
+/** What the operating system can bind a listener to. */
+export type SystemListenTarget =
   | ({ readonly kind: 'inet'; readonly port: number } & OnPortOptions)
   | { readonly kind: 'unix'; readonly path: string; readonly mode?: number }
   | { readonly kind: 'descriptor'; readonly fd: number; readonly duplicate?: boolean }
+
+/** A listener that is no socket, as `it-tcp/testing` has them: whoever made the target makes its gate. */
+export interface CustomListenTarget {
+  readonly kind: 'custom'
+  /** The address asked for. */
+  readonly address: InetAddress
+  /** Starts to listen, with the gate shut. Throws what the operating system would fail with. */
+  bind(options: GateOptions): { readonly gate: Gate; readonly address: InetAddress }
+}
 
 /**
  * Where to listen: a value to hand to `listen` or `Server.create`. Made by {@link onPort}, {@link onPortChosenByOs},

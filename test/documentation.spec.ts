@@ -36,7 +36,7 @@ interface Name {
 
 // These throw nothing that a caller could expect: they have no arguments to be wrong, or ignore them, and their promises don't reject.
 const NEVER_THROW = [
-  'Connection.abort',
+  'ByteStream.abort',
   'ListeningSocket.ref',
   'ListeningSocket.unref',
   'Server.return',

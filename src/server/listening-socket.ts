@@ -49,7 +49,7 @@ export class GatedListener<A extends SocketAddress = SocketAddress> {
   readonly #release: (() => void) | undefined
   #closed: Promise<void> | undefined
 
-  private constructor(gate: Gate, { address, file, release }: Bound, inheritsSocketOptions: boolean) {
+  private constructor(gate: Gate, { address, file, release }: Omit<Bound, 'listener'>, inheritsSocketOptions: boolean) {
     this.address = address as A
     this.inheritsSocketOptions = inheritsSocketOptions
     this.#gate = gate
@@ -70,6 +70,10 @@ export class GatedListener<A extends SocketAddress = SocketAddress> {
       throw new RangeError(`Cannot listen as 'backlog' must be a whole number from 1 to ${LONGEST_BACKLOG}: received ${inspect(backlog)}`)
     }
     try {
+      if (target.kind === 'custom') {
+        const { gate, address } = target.bind(options)
+        return new GatedListener<A>(gate, { address }, true)
+      }
       const bound = await bind(target, options)
       // On the socket, which both gates have from here: so before it has its gate, and of two descriptors only one.
       const inheritsSocketOptions = setSocketOptions(bound.listener, options)
@@ -93,6 +97,11 @@ export class GatedListener<A extends SocketAddress = SocketAddress> {
     return this.#gate.isOpen
   }
 
+  /** Whether one more client can be accepted. */
+  get hasRoom(): boolean {
+    return this.#gate.hasRoom()
+  }
+
   /** Clients accepted while the gate was shut; always 0 where `gate` is `'kernel'`. */
   get parked(): number {
     return this.#gate.parked
@@ -100,7 +109,7 @@ export class GatedListener<A extends SocketAddress = SocketAddress> {
 
   /** Clients that wait to be let in: in the kernel's queue, or parked. Null where the kernel does not tell. */
   get waiting(): number | null {
-    return this.gate === 'userland' ? this.parked : waitingClients(this.fd)
+    return this.#gate.waiting ?? (this.gate === 'userland' ? this.parked : waitingClients(this.fd))
   }
 
   /**
@@ -211,6 +220,7 @@ function setSocketOptions(listener: net.Server | NodeHandle, { keepAlive, userTi
 }
 
 function askedFor(target: ListenTarget, error: unknown): SocketAddress | { readonly fd: number } {
+  if (target.kind === 'custom') return target.address
   if (target.kind === 'descriptor') return { fd: target.fd }
   if (target.kind === 'unix') return { family: 'unix', path: target.path }
   const resolved = (error as { address?: unknown } | null)?.address

@@ -4,6 +4,7 @@ import type { Socket } from 'node:net'
 import type { SocketAddress } from '../address.ts'
 import { BusyError, ConnectionClosedError, withOrigin } from '../errors.ts'
 import type { ByteConnection } from './byte-connection.ts'
+import { unguard } from './guarded-socket.ts'
 
 /** See `Connection.detach`. */
 export async function detach(connection: ByteConnection<SocketAddress>): Promise<Socket> {
@@ -21,6 +22,7 @@ export async function detach(connection: ByteConnection<SocketAddress>): Promise
   }
   const unread = connection.incoming.takeUnread()
   connection.markDetached()
+  unguard(connection.socket)
   const socket = connection.transport.release(unread)
   guardUntilOwned(socket)
   return socket.once('close', () => connection.released())

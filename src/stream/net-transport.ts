@@ -11,6 +11,7 @@ import { currentTurn } from '../async/turn.ts'
 import { unguard } from './guarded-socket.ts'
 import { isPlainNode, OWNER, readNextInto, type SocketInternals, type WriteCallback } from './net-socket.ts'
 import { handedOver, leaveOwn, lent, own, type ReadBuffer, takeOwn } from './read-buffer.ts'
+import { isShort, keepShortCopy, shortCopy } from './short-copy.ts'
 import type { Transport, TransportEvents, WriteEntry } from './transport.ts'
 
 // libuv before 1.52 reports data and a RST that arrive before one poll as data and an end (libuv/libuv#4997). An end in the turn
@@ -75,9 +76,15 @@ export class NetTransport implements Transport {
     this.#isHandedOver = false
     // Made for each write: a callback that is kept would be memory for every idle connection.
     const callback: WriteCallback = (error) => this.#written(error ?? undefined)
-    const { 0: first, length } = entries
-    if (length === 1) internals._write((first as WriteEntry).chunk, (first as WriteEntry).encoding, callback)
-    else internals._writev(Object.assign(entries, { allBuffers: entries.every(isBuffer) }), callback)
+    const { chunk, encoding } = entries[0] as WriteEntry
+    if (entries.length > 1) {
+      internals._writev(Object.assign(entries, { allBuffers: entries.every(isBuffer) }), callback)
+    } else if (isShort(chunk)) {
+      internals._write(shortCopy(chunk), encoding, callback)
+      if (!this.#isHandedOver) keepShortCopy()
+    } else {
+      internals._write(chunk, encoding, callback)
+    }
     this.#isWriting = false
     return this.#isHandedOver
   }

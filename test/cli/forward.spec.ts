@@ -4,8 +4,6 @@ import { createConnection, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { expect } from 'chai'
-import { clientsWaiting } from '../../cli/traffic.ts'
-import { listen, onPort, type Server } from '../../src/index.ts'
 import { type Listening, MAIN, runCommand, start, startListening, written } from '../helpers/command.ts'
 import { needs, run, skipIf } from '../helpers/programs.ts'
 import { closeAtEnd, closedPort, type RawServer, rawClient, rawServer, readToEnd } from '../helpers/raw.ts'
@@ -503,20 +501,6 @@ describe('it-tcp forward', function () {
     await until(() => running.stdout.endsWith(`\r\x1b[2K${status.slice(0, 24)}`), 'and again')
     running.child.stdin?.write('\x03')
     await until(() => running.stdout.includes('it-tcp: stopping'), 'Ctrl+C has arrived')
-  })
-
-  it('clientsWaiting() gives the length of the queue of a TCP server', async function () {
-    skipIf(this, !CAN_GATE_IN_KERNEL || process.platform !== 'linux', 'needs the kernel gate, on Linux')
-    for (const host of ['127.0.0.1', '::1']) {
-      const server = scope.open((await listen(onPort(0, { host }))) as Server)
-      expect(await clientsWaiting(server)).to.equal(0)
-      for (let count = 1; count <= 3; count++) {
-        const socket = createConnection(server.listeningOn as number, host)
-        scope.defer(() => socket.destroy())
-        await once(socket, 'connect')
-        expect(await clientsWaiting(server)).to.equal(count)
-      }
-    }
   })
 
   async function startUpstream(isTcp = true): Promise<RawServer> {

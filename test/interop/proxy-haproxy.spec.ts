@@ -14,7 +14,9 @@ import {
   onPort,
   type ProxyHeader,
   type ProxyHeaderInit,
-  readProxyHeader
+  readProxyHeader,
+  Server,
+  type SocketAddress
 } from '../../src/index.ts'
 import { startDaemon } from '../helpers/daemon.ts'
 import { needs, skipIf } from '../helpers/programs.ts'
@@ -36,99 +38,101 @@ describe('Interop: the PROXY protocol with programs of others', function () {
   this.timeout(40_000)
   const scope = useScope()
 
-  describe('HAProxy in front of a server that reads the header by itself', () => {
-    before(function () {
-      needs(this, 'haproxy')
-    })
+  for (const how of ['reads the header by itself', 'has the option proxyProtocol'] as const)
+    describe(`HAProxy in front of a server that ${how}`, () => {
+      before(function () {
+        needs(this, 'haproxy')
+      })
+      const serve = how === 'has the option proxyProtocol' ? serveByOption : serveByHand
 
-    for (const [options, version] of [
-      ['send-proxy', 1],
-      ['send-proxy-v2', 2]
-    ] as const) {
-      it(`${options}: says who the client is and what it dialled, for each of 20 clients`, async () => {
-        const served = await serve()
-        const port = await front(`server s ${HOST}:${served.port} ${options}`)
-        const clients = await Promise.all(Array.from({ length: 20 }, () => talkOver(port)))
-        for (const client of clients) {
+      for (const [options, version] of [
+        ['send-proxy', 1],
+        ['send-proxy-v2', 2]
+      ] as const) {
+        it(`${options}: says who the client is and what it dialled, for each of 20 clients`, async () => {
+          const served = await serve()
+          const port = await front(`server s ${HOST}:${served.port} ${options}`)
+          const clients = await Promise.all(Array.from({ length: 20 }, () => talkOver(port)))
+          for (const client of clients) {
+            expect(served.headerOf(client)).to.deep.include({
+              version,
+              command: 'proxy',
+              source: inet(client),
+              destination: inet(port)
+            })
+          }
+          expect(new Set(clients).size).to.equal(20)
+          expect(served.failures).to.deep.equal([])
+        })
+
+        it(`${options}: over IPv6`, async function () {
+          skipIf(this, !existsSync('/proc/net/if_inet6'), 'needs IPv6')
+          const served = await serve()
+          const port = await front(`server s ${HOST}:${served.port} ${options}`, { bind: '[::1]:PORT' })
+          const client = await talkOver(port, '::1')
           expect(served.headerOf(client)).to.deep.include({
             version,
-            command: 'proxy',
-            source: inet(client),
-            destination: inet(port)
+            source: { family: 'IPv6', address: '::1', port: client },
+            destination: { family: 'IPv6', address: '::1', port }
           })
-        }
-        expect(new Set(clients).size).to.equal(20)
-        expect(served.failures).to.deep.equal([])
-      })
-
-      it(`${options}: over IPv6`, async function () {
-        skipIf(this, !existsSync('/proc/net/if_inet6'), 'needs IPv6')
-        const served = await serve()
-        const port = await front(`server s ${HOST}:${served.port} ${options}`, { bind: '[::1]:PORT' })
-        const client = await talkOver(port, '::1')
-        expect(served.headerOf(client)).to.deep.include({
-          version,
-          source: { family: 'IPv6', address: '::1', port: client },
-          destination: { family: 'IPv6', address: '::1', port }
         })
-      })
 
-      it(`${options}: has no addresses for a client of a unix socket`, async () => {
-        const served = await serve()
-        const path = join(scope.tempDir(), 's')
-        await front(`server s ${HOST}:${served.port} ${options}`, { bind: `unix@${path}` })
-        await talkOver(path)
-        expect(served.headers.at(-1)).to.deep.include({ version, source: null, destination: null })
-        expect(served.failures).to.deep.equal([])
-      })
+        it(`${options}: has no addresses for a client of a unix socket`, async () => {
+          const served = await serve()
+          const path = join(scope.tempDir(), 's')
+          await front(`server s ${HOST}:${served.port} ${options}`, { bind: `unix@${path}` })
+          await talkOver(path)
+          expect(served.headers.at(-1)).to.deep.include({ version, source: null, destination: null })
+          expect(served.failures).to.deep.equal([])
+        })
 
-      // In version 1 it is a client like others.
-      it(`${options}: its health checks are ${version === 1 ? 'its own connections' : 'LOCAL'}, and find the server alive`, async () => {
+        // In version 1 it is a client like others.
+        it(`${options}: its health checks are ${version === 1 ? 'its own connections' : 'LOCAL'}, and find the server alive`, async () => {
+          const served = await serve()
+          // Checks that say nothing break off before anybody has seen them.
+          const more = ['option tcp-check', 'tcp-check connect send-proxy', 'tcp-check send check\\n', 'tcp-check expect string check']
+          const port = await front(`server s ${HOST}:${served.port} ${options} check inter 50ms fall 1`, { more })
+          const checks = (): ProxyHeader[] => served.said.flatMap(({ line, header }) => (line === 'check' ? [header] : []))
+          await until(() => checks().length >= 3, 'three checks have been answered')
+          const [check] = checks()
+          if (version === 1) expect(check).to.deep.include({ version, command: 'proxy', destination: inet(served.port) })
+          else expect(check).to.deep.include({ version, command: 'local', source: null, destination: null })
+          const client = await talkOver(port)
+          expect(served.headerOf(client)).to.deep.include({ command: 'proxy', source: inet(client), destination: inet(port) })
+          expect(served.failures).to.deep.equal([])
+        })
+      }
+
+      it('send-proxy-v2 with a checksum and an identifier', async () => {
         const served = await serve()
-        // Checks that say nothing break off before anybody has seen them.
-        const more = ['option tcp-check', 'tcp-check connect send-proxy', 'tcp-check send check\\n', 'tcp-check expect string check']
-        const port = await front(`server s ${HOST}:${served.port} ${options} check inter 50ms fall 1`, { more })
-        const checks = (): ProxyHeader[] => served.said.flatMap(({ line, header }) => (line === 'check' ? [header] : []))
-        await until(() => checks().length >= 3, 'three checks have been answered')
-        const [check] = checks()
-        if (version === 1) expect(check).to.deep.include({ version, command: 'proxy', destination: inet(served.port) })
-        else expect(check).to.deep.include({ version, command: 'local', source: null, destination: null })
+        const port = await front(`server s ${HOST}:${served.port} send-proxy-v2 proxy-v2-options crc32c,unique-id`, {
+          more: ['unique-id-format %cp-of-%ci']
+        })
         const client = await talkOver(port)
-        expect(served.headerOf(client)).to.deep.include({ command: 'proxy', source: inet(client), destination: inet(port) })
+        const header = served.headerOf(client)
+        expect(Buffer.from(header?.uniqueId ?? []).toString()).to.equal(`${client}-of-${HOST}`)
+        expect(header?.tlvs.get(CHECKSUM)).to.have.length(4)
         expect(served.failures).to.deep.equal([])
       })
-    }
 
-    it('send-proxy-v2 with a checksum and an identifier', async () => {
-      const served = await serve()
-      const port = await front(`server s ${HOST}:${served.port} send-proxy-v2 proxy-v2-options crc32c,unique-id`, {
-        more: ['unique-id-format %cp-of-%ci']
+      it("send-proxy-v2-ssl-cn: says what the client's TLS was, which name it asked for and which protocol it chose", async function () {
+        needs(this, 'openssl')
+        const served = await serve()
+        const { pem, certificate } = makeCertificate()
+        const options = 'send-proxy-v2-ssl-cn proxy-v2-options ssl,cert-cn,authority,crc32c'
+        const port = await front(`server s ${HOST}:${served.port} ${options}`, {
+          bind: `${HOST}:PORT ssl crt ${pem} alpn hello`
+        })
+        const socket = connectTls({ port, host: HOST, servername: 'localhost', ALPNProtocols: ['hello'], ca: certificate })
+        const client = await talk(socket)
+        const header = served.headerOf(client)
+        expect(header).to.deep.include({ version: 2, source: inet(client), authority: 'localhost', alpn: 'hello' })
+        const ssl = Buffer.from(header?.tlvs.get(SSL) ?? [])
+        // PP2_CLIENT_SSL, and the version of TLS as the first of the values within.
+        expect([(ssl[0] as number) & 1, ssl[5], ssl.includes('TLSv1.')]).to.deep.equal([1, 0x21, true])
+        expect(served.failures).to.deep.equal([])
       })
-      const client = await talkOver(port)
-      const header = served.headerOf(client)
-      expect(Buffer.from(header?.uniqueId ?? []).toString()).to.equal(`${client}-of-${HOST}`)
-      expect(header?.tlvs.get(CHECKSUM)).to.have.length(4)
-      expect(served.failures).to.deep.equal([])
     })
-
-    it("send-proxy-v2-ssl-cn: says what the client's TLS was, which name it asked for and which protocol it chose", async function () {
-      needs(this, 'openssl')
-      const served = await serve()
-      const { pem, certificate } = makeCertificate()
-      const options = 'send-proxy-v2-ssl-cn proxy-v2-options ssl,cert-cn,authority,crc32c'
-      const port = await front(`server s ${HOST}:${served.port} ${options}`, {
-        bind: `${HOST}:PORT ssl crt ${pem} alpn hello`
-      })
-      const socket = connectTls({ port, host: HOST, servername: 'localhost', ALPNProtocols: ['hello'], ca: certificate })
-      const client = await talk(socket)
-      const header = served.headerOf(client)
-      expect(header).to.deep.include({ version: 2, source: inet(client), authority: 'localhost', alpn: 'hello' })
-      const ssl = Buffer.from(header?.tlvs.get(SSL) ?? [])
-      // PP2_CLIENT_SSL, and the version of TLS as the first of the values within.
-      expect([(ssl[0] as number) & 1, ssl[5], ssl.includes('TLSv1.')]).to.deep.equal([1, 0x21, true])
-      expect(served.failures).to.deep.equal([])
-    })
-  })
 
   describe('HAProxy as the receiver of what formatProxyHeader makes', () => {
     before(function () {
@@ -212,19 +216,20 @@ describe('Interop: the PROXY protocol with programs of others', function () {
       })
     }
 
-    it('proxy_protocol on: says who the client is, for each of 20 clients', async function () {
-      skipIf(this, !existsSync(NGINX_STREAM), 'needs the stream module of nginx')
-      const served = await serve()
-      const port = await startNginx(
-        (_, free) => `stream { server { listen ${HOST}:${free}; proxy_pass ${HOST}:${served.port}; proxy_protocol on; } }`,
-        `load_module ${NGINX_STREAM};`
-      )
-      const clients = await Promise.all(Array.from({ length: 20 }, () => talkOver(port)))
-      for (const client of clients) {
-        expect(served.headerOf(client)).to.deep.include({ version: 1, source: inet(client), destination: inet(port) })
-      }
-      expect(served.failures).to.deep.equal([])
-    })
+    for (const serve of [serveByHand, serveByOption])
+      it(`proxy_protocol on: says who the client is, for each of 20 clients, to ${serve.name}`, async function () {
+        skipIf(this, !existsSync(NGINX_STREAM), 'needs the stream module of nginx')
+        const served = await serve()
+        const port = await startNginx(
+          (_, free) => `stream { server { listen ${HOST}:${free}; proxy_pass ${HOST}:${served.port}; proxy_protocol on; } }`,
+          `load_module ${NGINX_STREAM};`
+        )
+        const clients = await Promise.all(Array.from({ length: 20 }, () => talkOver(port)))
+        for (const client of clients) {
+          expect(served.headerOf(client)).to.deep.include({ version: 1, source: inet(client), destination: inet(port) })
+        }
+        expect(served.failures).to.deep.equal([])
+      })
 
     async function startNginx(config: (directory: string, port: number) => string, first = ''): Promise<number> {
       const directory = scope.tempDir()
@@ -249,7 +254,7 @@ describe('Interop: the PROXY protocol with programs of others', function () {
   }
 
   /** A plain server that reads the header of each client and then echoes one line. */
-  async function serve(): Promise<Served> {
+  async function serveByHand(): Promise<Served> {
     const server = scope.open(await listen(onPort(0, { host: HOST })))
     const headers: ProxyHeader[] = []
     const said: { readonly line: string; readonly header: ProxyHeader }[] = []
@@ -271,6 +276,39 @@ describe('Interop: the PROXY protocol with programs of others', function () {
       await server.close({ closeExistingConnections: true })
       await pool
     })
+    return {
+      port: server.listeningOn,
+      headers,
+      said,
+      failures,
+      headerOf: (clientPort) => headers.find(({ source }) => source?.family !== 'unix' && source?.port === clientPort)
+    }
+  }
+
+  /** The same by the option of servers. */
+  async function serveByOption(): Promise<Served> {
+    const headers: ProxyHeader[] = []
+    const said: { readonly line: string; readonly header: ProxyHeader }[] = []
+    const failures: unknown[] = []
+    const onHandlerError = (_: SocketAddress, error: unknown): void => {
+      if (!(error instanceof ConnectionResetError)) failures.push(error)
+    }
+    const options = { maxConnections: 100, proxyProtocol: { from: [HOST] }, onHandlerError }
+    const server = await Server.create(
+      onPort(0, { host: HOST }),
+      options,
+      async ({ reader, writer, proxy, remoteAddress, localAddress }) => {
+        const header = proxy as NonNullable<typeof proxy>
+        headers.push(header)
+        expect([remoteAddress, localAddress]).to.deep.equal([header.source ?? header.via, header.destination ?? server.address])
+        const line = await reader.readLine()
+        if (line === null) return
+        said.push({ line, header })
+        expect(reader.bytesRead).to.equal(line.length + 1)
+        writer.write(`${line}\n`)
+      }
+    )
+    scope.defer(() => server.close({ closeExistingConnections: true }))
     return {
       port: server.listeningOn,
       headers,

@@ -99,6 +99,25 @@ describe('relay()', () => {
           }
         }
 
+        for (const who of ['left', 'right'] as const) {
+          it(`a ${who} that ends, and resets while it is sent something, resets the other`, async () => {
+            const ends = await open()
+            const relayed = rejection(relay(ends.a, ends.b))
+            const other = ends[who === 'left' ? 'right' : 'left']
+            const told = new Promise((resolve) => other.once('error', resolve))
+            ends[who].end()
+            await new Promise((resolve) => other.resume().once('end', resolve))
+            ends[who].resetAndDestroy()
+            other.write('into the void')
+            expect(await relayed).to.be.instanceOf(ConnectionResetError)
+            // It has read to the end, so only a write notices.
+            other.write('again')
+            expect((await told) as NodeJS.ErrnoException)
+              .to.have.property('code')
+              .that.is.oneOf(['ECONNRESET', 'EPIPE'])
+          })
+        }
+
         it('a peer that resets while the other does not read does not leave anything behind', async () => {
           const { a, b, left } = await open()
           const relayed = rejection(relay(a, b))

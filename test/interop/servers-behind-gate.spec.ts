@@ -8,6 +8,7 @@ import fastify from 'fastify'
 import WebSocket, { WebSocketServer } from 'ws'
 import { type InetServer, onPort, Server } from '../../src/index.ts'
 import { skipIf } from '../helpers/programs.ts'
+import { quietWarnings } from '../helpers/quiet.ts'
 import { useScope } from '../helpers/scope.ts'
 import { CAN_GATE_IN_KERNEL, canTellQueue, queue } from '../helpers/settings.ts'
 import { until } from '../helpers/until.ts'
@@ -125,11 +126,7 @@ describe('Servers of others behind the gate', () => {
     it(`${subject.name} serves 100 clients through 3 slots, and the others wait in the kernel`, async function () {
       skipIf(this, !CAN_GATE_IN_KERNEL, 'needs the kernel gate')
       this.timeout(30_000)
-      const printers = process.listeners('warning')
-      process.removeAllListeners('warning')
-      scope.defer(() => {
-        for (const printer of printers) process.on('warning', printer)
-      })
+      quietWarnings(scope)
       const gauge = new Gauge()
       const { take, close } = await subject.start(gauge)
       scope.defer(close)

@@ -5,7 +5,17 @@ import { text } from 'node:stream/consumers'
 import { pipeline } from 'node:stream/promises'
 import { createGunzip, createGzip, gunzipSync } from 'node:zlib'
 import { expect } from 'chai'
-import { BusyError, ConnectionClosedError, ConnectionResetError, fromDuplex, onPort, Server, toDuplex } from '../../src/index.ts'
+import {
+  BusyError,
+  ConnectionClosedError,
+  ConnectionResetError,
+  fromDuplex,
+  onPort,
+  relay,
+  Server,
+  toDuplex,
+  toWebStreams
+} from '../../src/index.ts'
 import { expectRefusal } from '../helpers/bad-input.ts'
 import { rawClient, readToEnd } from '../helpers/raw.ts'
 import { rejection } from '../helpers/rejection.ts'
@@ -240,6 +250,16 @@ describe('toDuplex()', () => {
     const stream = fromDuplex(toDuplex(client))
     stream.abort(new Error('mine'))
     expect(await rejection(server.reader.read())).to.be.instanceOf(ConnectionResetError)
+  })
+
+  it('belongs to one stream only: another one, web streams and a relay are refused, and nothing has happened', async () => {
+    const { client, server } = await openPair(scope, true)
+    const duplex = toDuplex(client)
+    expect(() => toDuplex(client)).to.throw(BusyError, "'connection' belongs to another stream already")
+    expect(() => toWebStreams(client)).to.throw(BusyError)
+    expect(await rejection(relay(client, server))).to.be.instanceOf(BusyError)
+    duplex.end('still works')
+    expect(await server.reader.readLine()).to.equal('still works')
   })
 
   it('refuses what is no connection, or a closed, detached or busy one', async () => {
