@@ -224,7 +224,8 @@ export function connectionSettings(action: string, options: ConnectionOptions): 
 
 /** Checks that `options` is an object: anything else in its place would otherwise be no options at all. */
 export function checkOptions(action: string, options: unknown): void {
-  if (options === null || typeof options !== 'object') {
+  // Of a list or a signal nothing would be taken, and what was meant would not hold.
+  if (options === null || typeof options !== 'object' || Array.isArray(options) || isAbortSignal(options)) {
     throw new TypeError(`${action} as 'options' must be an object: received ${inspect(options)}`)
   }
 }
