@@ -16,8 +16,11 @@ export const TlsContext = Object.freeze({
    * @throws {RangeError} If an option is out of range.
    * @example
    * ```ts
+   * import { readFileSync } from 'node:fs'
+   * import { onPort, Server, TlsContext } from 'it-tcp'
+   *
    * const tls = TlsContext.create({ cert: readFileSync('cert.pem'), key: readFileSync('key.pem') })
-   * const server = await Server.create(onPort(465), { tls }, handler)
+   * const server = await Server.create(onPort(465), { tls }, async ({ reader, writer }) => writer(reader))
    * process.on('SIGHUP', () => tls.replace({ cert: readFileSync('cert.pem'), key: readFileSync('key.pem') }))
    * ```
    */
