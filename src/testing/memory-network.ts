@@ -63,12 +63,14 @@ interface End {
  * @example
  * ```ts
  * const network = new MemoryNetwork()
- * await using server = await Server.create(network.onPort(7), ({ reader, writer }) => writer(reader))
- * const reply = await withConnection(network.toHostAndPort('echo', 7), ({ reader, writer }) => {
+ * const server = await Server.create(network.onPort(7), ({ reader, writer }) => writer(reader))
+ * const reply = await withConnection(network.toHostAndPort('echo', 7), async ({ reader, writer }) => {
  *   writer.write('hello\n')
  *   return reader.readLine()
  * })
- * console.log(reply, server.numConnections, network.open) // hello 0 [ 'server on 0.0.0.0:7' ]
+ * await server.close()
+ * await server.finished
+ * console.log(reply, network.open) // hello []
  * ```
  */
 export class MemoryNetwork {
