@@ -8,6 +8,7 @@ import type { Connection } from '../connection.ts'
 import { type ConnectionOptions, checkCount, checkOptions, checkPort, checkString, connectionSettings } from '../options.ts'
 import type { GateOptions } from '../server/gate.ts'
 import { openConnection } from '../stream/connection-facade.ts'
+import { upgradeTo } from '../tls/start-tls.ts'
 import {
   type BindOptions,
   type Carried,
@@ -157,9 +158,10 @@ export class MemoryNetwork {
     const client = this.#pairAddress(addresses.client)
     const server = this.#pairAddress(addresses.server)
     const wire = this.#join(client, server, capacity)
+    const upgrade = upgradeTo(undefined)
     return [
-      openConnection(wire.client, filledIn, { remoteAddress: server, localAddress: client, isAccepted: false }).facade,
-      openConnection(wire.server, filledIn, { remoteAddress: client, localAddress: server, isAccepted: true }).facade
+      openConnection(wire.client, filledIn, { remoteAddress: server, localAddress: client, isAccepted: false, upgrade }).facade,
+      openConnection(wire.server, filledIn, { remoteAddress: client, localAddress: server, isAccepted: true, upgrade }).facade
     ]
   }
 
