@@ -174,13 +174,24 @@ function programsOf(document: string, text: string, frames: ReadonlyMap<string, 
   })
 }
 
+/** The names that a module of the package exports. */
+function exportsOf(file: string): string[] {
+  const text = readFileSync(join('src', file), 'utf8')
+  const lists = [...text.matchAll(/^export (?:type )?\{([^}]*)\}/gm)].flatMap(([, list = '']) => list.split(','))
+  return [
+    ...lists.map((name) => name.replace(/^.* as |^\s*type /, '').trim()),
+    ...[...text.matchAll(/^export (?:async )?function (\w+)/gm)].map(([, name]) => name as string)
+  ]
+}
+
 function examplesOf(source: string, text: string): { name: string; code: string }[] {
-  const exported = readFileSync(join('src', 'index.ts'), 'utf8').matchAll(/^export (?:type )?\{([^}]*)\}/gm)
-  const names = [...exported].flatMap(([, list = '']) => list.split(',').map((name) => name.replace(/^.* as /, '').trim()))
+  const modules = { 'it-tcp': exportsOf('index.ts'), 'it-tcp/testing': exportsOf('testing.ts') }
   return [...text.matchAll(/^ *\* ```ts\n(.*?)^ *\* ```$/gms)].map(({ 1: block = '', index }) => {
     const code = block.replaceAll(/^ *\* ?/gm, '')
-    const used = names.filter((name) => new RegExp(`\\b${name}\\b`).test(code))
-    const imports = code.startsWith('import ') ? '' : `import { ${used.join(', ')} } from 'it-tcp'\n`
+    const used = Object.entries(modules).map(([module, names]) => {
+      return `import { ${names.filter((name) => new RegExp(`\\b${name}\\b`).test(code)).join(', ')} } from '${module}'\n`
+    })
+    const imports = code.startsWith('import ') ? '' : used.join('')
     return { name: `src-${basename(source, '.ts')}-${text.slice(0, index).split('\n').length}`, code: `${imports}${code}\nexport {}\n` }
   })
 }
