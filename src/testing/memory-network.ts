@@ -160,8 +160,9 @@ export class MemoryNetwork {
     const wire = this.#join(client, server, capacity)
     const upgrade = upgradeTo(undefined)
     return [
-      openConnection(wire.client, filledIn, { remoteAddress: server, localAddress: client, isAccepted: false, upgrade }).facade,
-      openConnection(wire.server, filledIn, { remoteAddress: client, localAddress: server, isAccepted: true, upgrade }).facade
+      openConnection<InetAddress>(wire.client, filledIn, { remoteAddress: server, localAddress: client, isAccepted: false, upgrade })
+        .facade,
+      openConnection<InetAddress>(wire.server, filledIn, { remoteAddress: client, localAddress: server, isAccepted: true, upgrade }).facade
     ]
   }
 
