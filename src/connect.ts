@@ -24,7 +24,7 @@ import {
 } from './options.ts'
 import { headerToSend } from './proxy/format-header.ts'
 import { openConnection } from './stream/connection-facade.ts'
-import { createDialSocket, setKeepAlive } from './stream/net-socket.ts'
+import { createDialSocket, setSilenceLimits } from './stream/net-socket.ts'
 import { NetTransport } from './stream/net-transport.ts'
 import type { Transport } from './stream/transport.ts'
 import { type ClientTerms, clientTerms } from './tls/client-options.ts'
@@ -215,7 +215,7 @@ interface Ends<A> {
 async function carry<A extends SocketAddress>(
   where: WhereToConnect<A>,
   limits: DialLimits,
-  { keepAlive }: ConnectionSettings,
+  settings: ConnectionSettings,
   steps: readonly Step[]
 ): Promise<Ends<A> & { transport: Transport }> {
   if (where.dial !== undefined) {
@@ -224,7 +224,7 @@ async function carry<A extends SocketAddress>(
     return (await dialCustom(where.dial, where, limits)) as Carried & Ends<SocketAddress> as { transport: Transport } & Ends<A>
   }
   const dialled = await dial(where, limits, createDialSocket, steps)
-  if (!isUnix(where.target)) setKeepAlive(dialled.socket, keepAlive)
+  if (!isUnix(where.target)) setSilenceLimits(dialled.socket, settings)
   return { transport: new NetTransport(dialled.socket), ...addressesOf(where, dialled) }
 }
 

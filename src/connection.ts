@@ -11,6 +11,16 @@ import type { Source, Writer } from './writer.ts'
 /** A PROXY header that a server has read, and who sent it. */
 export type ReceivedProxyHeader = ProxyHeader & { readonly via: SocketAddress }
 
+/** Who was at the other end of a unix socket when it connected, or when it listened. */
+export interface PeerCredentials {
+  /** The user, as the kernel knows it: effective at that moment. */
+  readonly uid: number
+  /** The group, likewise. */
+  readonly gid: number
+  /** The process; it may have ended since, and its number be another's by now. */
+  readonly pid: number
+}
+
 /** The options of `connection.close()`. */
 export interface CloseOptions {
   /**
@@ -117,6 +127,12 @@ export interface Connection<out A extends SocketAddress = SocketAddress> extends
    * `localAddress` what the client dialled.
    */
   readonly proxy: ReceivedProxyHeader | null
+  /**
+   * Who is at the other end of a unix socket, told by the kernel and not by the peer, as of when it connected: on an accepted connection the client, on a
+   * dialled one whoever listened. Kept after the close. Null for TCP, without koffi, and elsewhere than on Linux and macOS. Behind a PROXY header it is who sent
+   * that. `uid` is what to decide by: a `pid` may be another process's by now.
+   */
+  readonly peerCredentials: PeerCredentials | null
   /**
    * Gives the socket away, as an ordinary one, to something else that works with sockets, such as a `node:http` server. What was written is
    * flushed first; bytes that were received but not read come out of the socket first, and nothing has set it flowing. From then on its

@@ -63,6 +63,9 @@ export interface ConnectionOptions {
    * Milliseconds that pending bytes may wait without the peer taking any of them, before the connection is aborted with
    * `BufferAgeLimitError`; `Infinity` for no limit. Counted from the last progress, so a slow peer that keeps reading stays connected.
    *
+   * On Linux, with libc, the kernel is told as well (TCP_USER_TIMEOUT): a TCP peer that acknowledges none of what was handed over for a quarter longer, since
+   * it has vanished or takes nothing, is told as `ConnectionResetError` with an ETIMEDOUT. Where `keepAlive` is longer, it gets 10 s more than that.
+   *
    * @default 120_000 (2 minutes)
    */
   bufferAgeLimit?: number
@@ -77,7 +80,7 @@ export interface ConnectionOptions {
    * `Infinity` for none.
    * Unix sockets have none.
    *
-   * @default 60_000
+   * @default 60_000, or `bufferAgeLimit` where that is less
    */
   keepAlive?: number | false
 }
@@ -196,7 +199,7 @@ export function connectionSettings(action: string, options: ConnectionOptions): 
     readerBufferSize = DEFAULT_READER_BUFFER_SIZE,
     bufferAgeLimit = DEFAULT_BUFFER_AGE_LIMIT,
     idleTimeout = Number.POSITIVE_INFINITY,
-    keepAlive = DEFAULT_KEEP_ALIVE
+    keepAlive = Math.min(DEFAULT_KEEP_ALIVE, bufferAgeLimit)
   } = options
   checkCount(action, 'readerBufferSize', readerBufferSize)
   checkDuration(action, 'bufferAgeLimit', bufferAgeLimit)

@@ -5,7 +5,7 @@ import { inetAddress, type SocketAddress, UNNAMED } from '../address.ts'
 import type { ConnectionSettings } from '../options.ts'
 import type { ByteConnection } from '../stream/byte-connection.ts'
 import { openConnection } from '../stream/connection-facade.ts'
-import { createAcceptedSocket, setKeepAlive, socketAddresses } from '../stream/net-socket.ts'
+import { createAcceptedSocket, setSilenceLimits, socketAddresses } from '../stream/net-socket.ts'
 import { NetTransport } from '../stream/net-transport.ts'
 import type { AcceptedTransport } from './gate.ts'
 import type { Accepted, GatedListener } from './listening-socket.ts'
@@ -55,7 +55,7 @@ export class Arrivals {
     const socket = 'handle' in client ? createAcceptedSocket(client.handle, keepAlive) : client.socket
     if (!this.#socket.inheritsSocketOptions && family !== 'unix') {
       socket.setNoDelay(true)
-      setKeepAlive(socket, keepAlive)
+      setSilenceLimits(socket, this.#settings)
     }
     return socket
   }

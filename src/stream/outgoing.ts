@@ -5,6 +5,7 @@ import { nextTick, setImmediate } from '../async/platform.ts'
 import { StallTimer } from '../async/stall-timer.ts'
 import { currentTurn } from '../async/turn.ts'
 import { BufferAgeLimitError, ConnectionClosedError, withOrigin } from '../errors.ts'
+import { changeAgeLimit } from './net-socket.ts'
 import type { Pump } from './pump.ts'
 import type { Transport, WriteEncoding, WriteEntry } from './transport.ts'
 import { WriteQueue } from './write-queue.ts'
@@ -113,6 +114,7 @@ export class Outgoing {
   set bufferAgeLimit(limit: number) {
     this.#bufferAgeLimit = limit
     if (this.#age !== undefined) this.#age.limit = limit
+    changeAgeLimit(this.transport.socket, limit)
     this.#watchAge()
   }
 
