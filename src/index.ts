@@ -23,7 +23,7 @@
 
 export type { HostAndPort, InetAddress, SocketAddress, UnixAddress } from './address.ts'
 export { connect, connectSocket, withConnection } from './connect.ts'
-export type { ByteStream, CloseOptions, Connection } from './connection.ts'
+export type { ByteStream, CloseOptions, Connection, PeerCredentials, ReceivedProxyHeader } from './connection.ts'
 export { consumerPool } from './consumer-pool.ts'
 export type {
   ConnectionCloseMessage,
@@ -38,6 +38,7 @@ export type {
   ServerTurnedAwayMessage,
   TurningStep
 } from './diagnostics.ts'
+export type { ConnectionDuplex } from './duplex.ts'
 export {
   BufferAgeLimitError,
   BusyError,
@@ -54,6 +55,7 @@ export {
   ProxyHeaderError,
   ReadTimeoutError,
   ServerClosedError,
+  TlsError,
   TruncatedError,
   UnexpectedEndError
 } from './errors.ts'
@@ -63,6 +65,7 @@ export type {
   ConnectOptions,
   ConnectSocketOptions,
   ListenOptions,
+  ProxyProtocolOptions,
   ServerOptions,
   WithConnectionOptions
 } from './options.ts'
@@ -77,9 +80,14 @@ export type {
 } from './proxy-header.ts'
 export { formatProxyHeader, readProxyHeader } from './proxy-header.ts'
 export type { Bytes, LimitedReadOptions, LineOptions, Reader, ReadOptions } from './reader.ts'
+export { type Relayed, relay } from './relay.ts'
 export type { InetServer, ListeningSocketInfo as ListeningSocket, ServerCloseOptions, UnixServer } from './server.ts'
 export { Server } from './server.ts'
 export type { ServerStatistics } from './server-statistics.ts'
+export { fromDuplex, toDuplex, toWebStreams } from './streams.ts'
+export type { ConnectionTls, Pem, StartTlsOptions, TlsClientOptions, TlsContextOptions, TlsIdentity, TlsOptions } from './tls.ts'
+export { TlsContext } from './tls-context.ts'
+export type { WebStreams } from './web-streams.ts'
 export type { BindOptions, InetWhereToConnect, UnixWhereToConnect, WhereToConnect } from './where-to-connect.ts'
 export { toFile, toHostAndPort, toInetAddress, toUnixAddress } from './where-to-connect.ts'
 export type { InetWhereToListen, OnFileDescriptorOptions, OnFileOptions, OnPortOptions, UnixWhereToListen } from './where-to-listen.ts'

@@ -6,10 +6,12 @@ import {
   ConnectionResetError,
   ConnectTimeoutError,
   DelimiterNotFoundError,
+  HandshakeTimeoutError,
   IdleTimeoutError,
   LimitExceededError,
   ProxyHeaderError,
   ReadTimeoutError,
+  TlsError,
   TruncatedError,
   UnexpectedEndError
 } from './errors.ts'
@@ -21,10 +23,12 @@ const PEER_ERRORS = [
   ConnectionResetError,
   ConnectTimeoutError,
   DelimiterNotFoundError,
+  HandshakeTimeoutError,
   IdleTimeoutError,
   LimitExceededError,
   ProxyHeaderError,
   ReadTimeoutError,
+  TlsError,
   TruncatedError,
   UnexpectedEndError
 ]
@@ -42,17 +46,18 @@ const LOCAL_CODES = new Set([
   'ERR_ACCESS_DENIED'
 ])
 
-// Nobody wraps an error so often; a getter may make a new one each time.
-const MOST_ERRORS = 1_000
+// A getter may make a new error each time it is asked. A broadcast may fail for a great many clients, and not deep.
+const DEEPEST = 1_000
+const MOST = 100_000
 
 /**
  * Whether the peer or the network alone is at fault for `error`: a reset, a limit of age, idleness, time or length, an end inside what was
- * asked for, a failed dial, a bad PROXY header. A server logs such an error at most; any other is a fault of the program, or something that you did yourself,
- * such as using a closed connection.
+ * asked for, a failed dial, a bad PROXY header. A server should at most log such an error; any other is a fault of the program, or
+ * something you did yourself, such as using a closed connection.
  *
- * It is found by its class, not by its code, through `cause`, at whatever depth. Where an error holds several, as an `AggregateError` or a
- * `SuppressedError` does, all of them have to be the peer's: a fault of the program does not hide behind a reset. A dial that failed for want
- * of descriptors, or because of your `localAddress`, is not the peer's. Takes anything, never throws.
+ * It is recognized by its class, not by its code, at any depth of `cause`. Where an error holds several, as an `AggregateError` or a
+ * `SuppressedError` does, all of them have to be the peer's fault: a fault of the program does not hide behind a reset. A dial that failed
+ * for lack of descriptors, or because of your `localAddress`, is not the peer's fault. Accepts anything and never throws.
  *
  * @example
  * ```ts
@@ -65,27 +70,45 @@ const MOST_ERRORS = 1_000
  * ```
  */
 export function isPeerError(error: unknown): boolean {
-  return isPeers(error, new Map())
+  return holds(error, isOfPeerClass)
 }
 
-// `known` has the verdicts so far; of an error that is being looked at, as in a circle, it is false.
-function isPeers(error: unknown, known: Map<unknown, boolean>): boolean {
-  if (error === null || typeof error !== 'object') return false
-  const before = known.get(error)
-  if (before !== undefined || known.size >= MOST_ERRORS) return before ?? false
-  known.set(error, false)
-  const verdict = isOfPeerClass(error) || isPeers(get(error, 'cause'), known) || areAllPeers(partsOf(error), known)
-  known.set(error, verdict)
-  return verdict
+/**
+ * Whether `error` is one that `is` is true of, or comes of such a one: as the `cause`, at whatever depth, or as all of the several errors that it holds. By
+ * what errors have and not by their class, since another realm has classes of its own. Takes whatever a program may throw, getters that throw included.
+ */
+export function holds(error: unknown, is: (error: object) => boolean): boolean {
+  return new Inquiry(is).isTrueOf(error, 0)
 }
 
-function areAllPeers(errors: readonly unknown[], known: Map<unknown, boolean>): boolean {
-  return errors.length > 0 && errors.every((error) => isPeers(error, known))
+class Inquiry {
+  readonly #is: (error: object) => boolean
+  /** What was found of each error; of one that is still looked at, as in a circle, it is false. */
+  readonly #verdicts = new Map<object, boolean>()
+
+  constructor(is: (error: object) => boolean) {
+    this.#is = is
+  }
+
+  isTrueOf(error: unknown, depth: number): boolean {
+    if (typeof error !== 'object' || error === null) return false
+    const known = this.#verdicts.get(error)
+    if (known !== undefined || depth === DEEPEST || this.#verdicts.size === MOST) return known ?? false
+    this.#verdicts.set(error, false)
+    const verdict = this.#is(error) || this.#isTrueOfParts(error, depth) || this.isTrueOf(property(error, 'cause'), depth + 1)
+    this.#verdicts.set(error, verdict)
+    return verdict
+  }
+
+  #isTrueOfParts(error: object, depth: number): boolean {
+    const parts = partsOf(error)
+    return parts.length > 0 && parts.every((part) => this.isTrueOf(part, depth + 1))
+  }
 }
 
 function isOfPeerClass(error: object): boolean {
   try {
-    if (error instanceof ConnectError) return !LOCAL_CODES.has((get(error.cause, 'code') as string) ?? '')
+    if (error instanceof ConnectError) return !LOCAL_CODES.has((property(error.cause, 'code') as string) ?? '')
     return PEER_ERRORS.some((Class) => error instanceof Class)
   } catch {
     // A proxy whose trap throws.
@@ -95,15 +118,22 @@ function isOfPeerClass(error: object): boolean {
 
 // The errors that an AggregateError or a SuppressedError holds.
 function partsOf(error: object): readonly unknown[] {
-  const errors = get(error, 'errors')
-  if (Array.isArray(errors)) return errors.slice(0, MOST_ERRORS)
-  const suppressed = get(error, 'suppressed')
-  return suppressed === undefined ? [] : [get(error, 'error'), suppressed]
+  try {
+    const errors = property(error, 'errors')
+    // A copy: its elements may be getters that throw.
+    if (Array.isArray(errors)) return errors.slice(0, MOST)
+  } catch {
+    // A proxy.
+    return []
+  }
+  const suppressed = property(error, 'suppressed')
+  return suppressed === undefined ? [] : [property(error, 'error'), suppressed]
 }
 
-function get(from: unknown, key: string): unknown {
+/** What `object` has by that name; undefined where asking throws. */
+export function property(object: unknown, name: string): unknown {
   try {
-    return (from as Record<string, unknown> | null | undefined)?.[key]
+    return (object as Record<string, unknown> | null | undefined)?.[name]
   } catch {
     return undefined
   }

@@ -9,6 +9,7 @@ import {
   ConnectTimeoutError,
   DelimiterNotFoundError,
   describeSystemError,
+  HandshakeTimeoutError,
   IdleTimeoutError,
   isFrom,
   LimitExceededError,
@@ -16,6 +17,8 @@ import {
   ProxyHeaderError,
   ReadTimeoutError,
   ServerClosedError,
+  TlsError,
+  TruncatedError,
   UnexpectedEndError,
   withOrigin
 } from '../src/errors.ts'
@@ -72,6 +75,9 @@ describe('the error classes', () => {
     [new DelimiterNotFoundError(text, { cause: refused }), 'DelimiterNotFoundError', 'ERR_DELIMITER_NOT_FOUND', text, {}],
     [new BusyError(text, { cause: refused }), 'BusyError', 'ERR_BUSY', text, {}],
     [new ServerClosedError(text, { cause: refused }), 'ServerClosedError', 'ERR_SERVER_CLOSED', text, {}],
+    [new TlsError(text, { cause: refused }), 'TlsError', 'ERR_TLS', text, {}],
+    [new HandshakeTimeoutError(text, { cause: refused }), 'HandshakeTimeoutError', 'ERR_HANDSHAKE_TIMEOUT', text, {}],
+    [new TruncatedError(text, { cause: refused }), 'TruncatedError', 'ERR_TRUNCATED', text, {}],
     [new ReadTimeoutError(text, { cause: refused }), 'ReadTimeoutError', 'ERR_READ_TIMEOUT', text, {}],
     [new ProxyHeaderError(text, { cause: refused }), 'ProxyHeaderError', 'ERR_PROXY_HEADER', text, {}]
   ] as const) {

@@ -525,7 +525,11 @@ describe('Server: whose fault it is', () => {
         })
         const sockets = await Promise.all([client(server), client(server)])
         await setting.until(() => started === 2)
-        for (const socket of sockets) socket.resume().end()
+        for (const socket of sockets) {
+          socket.resume().end()
+          // One after the other: nothing says which of two ends is seen first.
+          await turns()
+        }
         await setting.until(() => outcome.length === 1 && handlerWarnings(setting).length === 1)
         expect(handlerWarnings(setting)[0]).to.match(/failed after another: an error that cannot be shown$/)
       })

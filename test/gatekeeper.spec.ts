@@ -3,7 +3,7 @@ import { setImmediate } from 'node:timers/promises'
 import { expect } from 'chai'
 import { formatAddress } from '../src/address.ts'
 import { listen } from '../src/listen.ts'
-import { ListeningSocket } from '../src/server/listening-socket.ts'
+import { GatedListener } from '../src/server/listening-socket.ts'
 import { onPort } from '../src/where-to-listen.ts'
 import { inEverySetting } from './helpers/settings.ts'
 
@@ -59,8 +59,8 @@ describe('Server: what its gatekeeper says', () => {
     const warnings: Error[] = []
     const note = (warning: Error): void => void warnings.push(warning)
     const server = await listen(onPort(0, { host: '127.0.0.1' }))
-    const close = ListeningSocket.prototype.close
-    ListeningSocket.prototype.close = async function (this: ListeningSocket) {
+    const close = GatedListener.prototype.close
+    GatedListener.prototype.close = async function (this: GatedListener) {
       await close.call(this)
       throw Object.assign(new Error('permission denied'), { code: 'EACCES' })
     }
@@ -70,7 +70,7 @@ describe('Server: what its gatekeeper says', () => {
       await server.finished
       await setImmediate()
     } finally {
-      ListeningSocket.prototype.close = close
+      GatedListener.prototype.close = close
       process.off('warning', note)
     }
     expect(warnings.map(({ message }) => message)).to.deep.equal([

@@ -14,6 +14,7 @@ const ROOMS: Record<string, { readonly may: readonly string[]; readonly because:
   tls: { may: ['tls', 'stream', 'async', 'system'], because: 'TLS is a transport over a transport' },
   client: { may: ['client', 'stream', 'async', 'system', 'tls', 'proxy'], because: 'clients and servers never import each other' },
   server: { may: ['server', 'stream', 'async', 'system', 'tls', 'proxy'], because: 'clients and servers never import each other' },
+  interop: { may: ['interop', 'stream', 'async'], because: 'streams of other kinds are made of what a connection shows' },
   testing: { may: ['testing', 'stream', 'async', 'client', 'server', 'tls', 'proxy'], because: 'the test kit runs the shipped code' }
 }
 const LONGEST_FILE = 300

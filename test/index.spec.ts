@@ -19,6 +19,8 @@ const NAMES = [
   'ReadTimeoutError',
   'Server',
   'ServerClosedError',
+  'TlsContext',
+  'TlsError',
   'TruncatedError',
   'UnexpectedEndError',
   'WhereToListen',
@@ -26,6 +28,7 @@ const NAMES = [
   'connectSocket',
   'consumerPool',
   'formatProxyHeader',
+  'fromDuplex',
   'isPeerError',
   'listen',
   'onFile',
@@ -34,10 +37,13 @@ const NAMES = [
   'onPort',
   'onPortChosenByOs',
   'readProxyHeader',
+  'relay',
+  'toDuplex',
   'toFile',
   'toHostAndPort',
   'toInetAddress',
   'toUnixAddress',
+  'toWebStreams',
   'withConnection'
 ]
 

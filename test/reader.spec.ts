@@ -20,7 +20,7 @@ import { readToEnd } from './helpers/raw.ts'
 import { MIXED_WAYS, Reading, readBy, sha256 } from './helpers/reading.ts'
 import { rejection } from './helpers/rejection.ts'
 import { useScope } from './helpers/scope.ts'
-import { type Ends, openEnds, TOO_MUCH, TRANSPORTS } from './helpers/transports.ts'
+import { type Ends, openEnds, TOO_MUCH, WITH_MEMORY } from './helpers/transports.ts'
 import { pace, turns, until } from './helpers/until.ts'
 
 const KIB = 1024
@@ -146,7 +146,7 @@ const METHODS: readonly Method[] = [
 ]
 
 describe('Reader', () => {
-  for (const transport of TRANSPORTS) {
+  for (const transport of WITH_MEMORY) {
     describe(`of ${transport.name}`, () => {
       const scope = useScope()
       const open = (options?: ConnectionOptions): Promise<Ends> => openEnds(scope, transport, options)

@@ -7,11 +7,11 @@ import type { Server } from '../src/server.ts'
 import { onFile, onPort } from '../src/where-to-listen.ts'
 import { descriptors } from './helpers/descriptors.ts'
 import { rejection } from './helpers/rejection.ts'
-import { closed, inEverySetting } from './helpers/settings.ts'
+import { closed, inEverySocketSetting } from './helpers/settings.ts'
 import { turns as turnsAlone, until } from './helpers/until.ts'
 
 describe('Server: many clients', () => {
-  inEverySetting((setting) => {
+  inEverySocketSetting((setting) => {
     const { isTcp, isKernel, scope, clients, turns } = setting
 
     describe('many short connections through a limit of 3', () => {

@@ -14,11 +14,11 @@ import { skipIf } from './helpers/programs.ts'
 import type { Target } from './helpers/raw.ts'
 import { rejection } from './helpers/rejection.ts'
 import { useScope } from './helpers/scope.ts'
-import { CAN_GATE_IN_KERNEL, closed, inEverySetting } from './helpers/settings.ts'
+import { CAN_GATE_IN_KERNEL, closed, inEverySocketSetting } from './helpers/settings.ts'
 import { until } from './helpers/until.ts'
 
 describe('Server: listening', () => {
-  inEverySetting((setting) => {
+  inEverySocketSetting((setting) => {
     const { isTcp, isKernel, scope, client, clients, turns } = setting
 
     describe('backlog: clients beyond it are turned away as the system does it', () => {

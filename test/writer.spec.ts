@@ -17,7 +17,7 @@ import { readToEnd } from './helpers/raw.ts'
 import { rejection } from './helpers/rejection.ts'
 import { useScope } from './helpers/scope.ts'
 import { type Transcript, transcript } from './helpers/transcript.ts'
-import { type Ends, openEnds, TOO_MUCH, TRANSPORTS } from './helpers/transports.ts'
+import { carrierOf, type Ends, openEnds, TOO_MUCH, WITH_MEMORY } from './helpers/transports.ts'
 import { turns, until } from './helpers/until.ts'
 
 const KIB = 1024
@@ -44,7 +44,7 @@ const THROWING: Record<string, (error: unknown) => AsyncIterable<Chunk> | Iterab
 }
 
 describe('Writer', () => {
-  for (const transport of TRANSPORTS) {
+  for (const transport of WITH_MEMORY) {
     describe(`of ${transport.name}`, () => {
       const scope = useScope()
       const open = (options?: ConnectionOptions): Promise<Ends> => openEnds(scope, transport, options)
@@ -801,7 +801,7 @@ describe('Writer', () => {
           expect(await rejection(writer.flushed())).to.equal(error)
           // A FIN would have sent the rest of what the system had taken before it.
           if (!peer.readableEnded && !peer.destroyed) await peerSees(peer)
-          if (transport.isTcp) expect(peer.bytesRead).to.be.lessThan(taken)
+          if (transport.isTcp && transport.isMemory !== true) expect(peer.bytesRead).to.be.lessThan(taken)
         })
 
         // The rest takes its time, and who has dialled makes no difference to it.
@@ -1032,6 +1032,15 @@ async function peerSees(peer: Socket): Promise<string> {
 function watchHandOvers(connection: Connection): number[] {
   const goes: number[] = []
   type Entry = { chunk: string | Uint8Array }
+  const carrier = carrierOf(connection)
+  if (carrier !== undefined) {
+    const write = carrier.write.bind(carrier)
+    carrier.write = (entries) => {
+      goes.push(entries.reduce((sum, { byteLength }) => sum + byteLength, 0))
+      return write(entries)
+    }
+    return goes
+  }
   const socket = connection.socket as unknown as {
     _write(chunk: string | Uint8Array, ...rest: unknown[]): void
     _writev(entries: Entry[], ...rest: unknown[]): void

@@ -1,4 +1,4 @@
-// A promise that is settled from outside.
+// Promises that are settled from outside, and such as nobody has to watch.
 
 /** A promise together with the functions that settle it. `Promise.withResolvers` is not there on Node.js 20. */
 export class Deferred<T = void> {
@@ -13,3 +13,11 @@ export class Deferred<T = void> {
     })
   }
 }
+
+/** `promise` itself, whose rejection is not fatal where nobody watches it: what went wrong is told elsewhere too. */
+export function muted<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(ignore)
+  return promise
+}
+
+function ignore(): void {}

@@ -1,12 +1,14 @@
 // A client that is accepted and no connection yet: its addresses, its socket, and how it is sent away.
 
+import type { Socket } from 'node:net'
 import { inetAddress, type SocketAddress, UNNAMED } from '../address.ts'
 import type { ConnectionSettings } from '../options.ts'
 import type { ByteConnection } from '../stream/byte-connection.ts'
 import { openConnection } from '../stream/connection-facade.ts'
-import { createAcceptedSocket, setKeepAlive, socketAddresses } from '../stream/net-socket.ts'
+import { createAcceptedSocket, setSilenceLimits, socketAddresses } from '../stream/net-socket.ts'
 import { NetTransport } from '../stream/net-transport.ts'
-import type { Accepted, ListeningSocket } from './listening-socket.ts'
+import type { AcceptedTransport } from './gate.ts'
+import type { Accepted, GatedListener } from './listening-socket.ts'
 import { Slot, type SlotOwner } from './slots.ts'
 
 // Filled in for each client. It has all that is set from the start: to add that to a new object costs more than the system call.
@@ -14,11 +16,11 @@ const scratch = { address: '', family: '', port: 0 }
 
 /** Turns the clients of one server into connections. */
 export class Arrivals {
-  readonly #socket: ListeningSocket
+  readonly #socket: GatedListener
   readonly #settings: ConnectionSettings
   readonly #owner: SlotOwner
 
-  constructor(socket: ListeningSocket, settings: ConnectionSettings, owner: SlotOwner) {
+  constructor(socket: GatedListener, settings: ConnectionSettings, owner: SlotOwner) {
     this.#socket = socket
     this.#settings = settings
     this.#owner = owner
@@ -27,6 +29,7 @@ export class Arrivals {
   /** The address of a client; undefined if it is gone already. */
   addressOf(client: Accepted): SocketAddress | undefined {
     if (this.#socket.address.family === 'unix') return UNNAMED
+    if ('transport' in client) return client.remoteAddress
     const host = this.hostOf(client)
     if (host === undefined) return undefined
     return inetAddress(host, 'handle' in client ? scratch.port : (client.socket.remotePort ?? 0))
@@ -35,26 +38,33 @@ export class Arrivals {
   /** The bare IP address of a client, before any object is made for it: undefined if it is gone already, `''` for a unix client. */
   hostOf(client: Accepted): string | undefined {
     if (this.#socket.address.family === 'unix') return ''
+    if ('transport' in client) return client.remoteAddress?.address
     if ('socket' in client) return client.socket.remoteAddress
     return client.handle.getpeername?.(scratch) === 0 ? scratch.address : undefined
   }
 
   /** Makes the connection of a client, in a slot that is not taken yet. */
   open(client: Accepted, remoteAddress: SocketAddress): ByteConnection<SocketAddress> {
+    const slot = new Slot(remoteAddress, this.#localAddress(client), this.#owner)
+    const transport = 'transport' in client ? client.transport : new NetTransport(this.#socketOf(client, remoteAddress))
+    return openConnection(transport, this.#settings, slot)
+  }
+
+  #socketOf(client: Exclude<Accepted, AcceptedTransport>, { family }: SocketAddress): Socket {
     const { keepAlive } = this.#settings
-    const localAddress = this.#localAddress(client)
     const socket = 'handle' in client ? createAcceptedSocket(client.handle, keepAlive) : client.socket
-    if (!this.#socket.inheritsSocketOptions && remoteAddress.family !== 'unix') {
+    if (!this.#socket.inheritsSocketOptions && family !== 'unix') {
       socket.setNoDelay(true)
-      setKeepAlive(socket, keepAlive)
+      setSilenceLimits(socket, this.#settings)
     }
-    return openConnection(new NetTransport(socket), this.#settings, new Slot(remoteAddress, localAddress, this.#owner))
+    return socket
   }
 
   // Only a server that listens on all addresses has to ask which of them the client has dialled.
   #localAddress(client: Accepted): SocketAddress {
     const { address } = this.#socket
     if (address.family === 'unix') return address
+    if ('transport' in client) return client.localAddress
     if ('socket' in client) return socketAddresses(client.socket).localAddress
     if (address.address !== '::' && address.address !== '0.0.0.0') return address
     return client.handle.getsockname?.(scratch) === 0 ? inetAddress(scratch.address, scratch.port) : address
@@ -64,7 +74,8 @@ export class Arrivals {
 /** Closes a client of whom nothing was read such that it sees an error, where there is one to be seen: with a RST on TCP. */
 export function refuse(client: Accepted): void {
   try {
-    if ('socket' in client) client.socket.resetAndDestroy()
+    if ('transport' in client) client.transport.reset()
+    else if ('socket' in client) client.socket.resetAndDestroy()
     else resetHandle(client.handle)
   } catch {
     // A unix socket on a runtime that has no handles.

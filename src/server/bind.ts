@@ -11,7 +11,7 @@ import { libc } from '../system/libc.ts'
 import { type HandleAddress, handleOf, isPlainNode, type NodeHandle } from '../system/node-internals.ts'
 import { netRefusal } from '../system/permission.ts'
 import { explainedError, systemErrorNamed } from '../system/system-error.ts'
-import type { ListenTarget } from '../where-to-listen.ts'
+import type { ListenTarget, SystemListenTarget } from '../where-to-listen.ts'
 import { prepareForPrimary, UnixSocketFile } from './unix-socket-file.ts'
 
 /** How a socket listens. */
@@ -37,7 +37,7 @@ export interface Bound {
 const PORT_ATTEMPTS = 10
 
 /** Binds and listens. On failure nothing is left behind, and a descriptor to be adopted is left alone. */
-export async function bind(target: ListenTarget, options: BindOptions): Promise<Bound> {
+export async function bind(target: SystemListenTarget, options: BindOptions): Promise<Bound> {
   const refusal = netRefusal()
   if (refusal !== undefined) throw refusal
   switch (target.kind) {

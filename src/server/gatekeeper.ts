@@ -1,6 +1,7 @@
 // When the gate is open, and the two warnings: that the server is full, and that descriptors have run out.
 
 import { formatAddress } from '../address.ts'
+import { nextTick, queueMicrotask } from '../async/platform.ts'
 import { startTimer } from '../async/timer.ts'
 import {
   type ServerDescriptorsExhaustedMessage,
@@ -11,17 +12,12 @@ import {
   serverLimit
 } from '../diagnostics.ts'
 import { describeSystemError } from '../errors.ts'
-import { isDescriptorFree } from '../system/descriptors.ts'
-import type { ListeningSocket } from './listening-socket.ts'
+import type { GatedListener } from './listening-socket.ts'
 import type { SlotOwner } from './slots.ts'
 
 const WARNING_INTERVAL = 60_000
 /** How soon a server that found no descriptor looks again; it also does whenever one of its connections closes. */
 const DESCRIPTOR_RETRY = 100
-
-// Taken once: no fake clock of a test may stop the gate.
-const { nextTick } = process
-const { queueMicrotask } = globalThis
 
 /** The server, as its gatekeeper knows it. */
 export interface GateOwner extends SlotOwner {
@@ -35,7 +31,7 @@ export interface GateOwner extends SlotOwner {
 
 /** Opens the gate of a listening socket while clients are wanted, and shuts it when they are not. */
 export class Gatekeeper {
-  readonly #socket: ListeningSocket
+  readonly #socket: GatedListener
   readonly #owner: GateOwner
   readonly #warnsAtLimit: boolean
   #isCheckDue = false
@@ -43,7 +39,7 @@ export class Gatekeeper {
   #nextLimitWarning = 0
   #nextDescriptorWarning = 0
 
-  constructor(socket: ListeningSocket, owner: GateOwner, warnsAtLimit: boolean) {
+  constructor(socket: GatedListener, owner: GateOwner, warnsAtLimit: boolean) {
     this.#socket = socket
     this.#owner = owner
     this.#warnsAtLimit = warnsAtLimit
@@ -65,7 +61,7 @@ export class Gatekeeper {
     const isWanted = this.#owner.wantsClients
     if (!isWanted && (this.#owner.hasHandler || this.#owner.isFull)) {
       this.#shut()
-    } else if (!isDescriptorFree(1)) {
+    } else if (!this.#socket.hasRoom) {
       this.#shut()
       if (this.#owner.wantsClients) this.#outOfDescriptors()
     } else if (!isWanted) {

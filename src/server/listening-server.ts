@@ -2,24 +2,27 @@
 
 import { formatAddress, type SocketAddress } from '../address.ts'
 import { onceAborted } from '../async/abort.ts'
+import { muted } from '../async/deferred.ts'
 import type { Connection } from '../connection.ts'
 import type { ObservedServer } from '../diagnostics.ts'
 import { BusyError, ServerClosedError } from '../errors.ts'
 import { type ConnectionSettings, checkOptions, checkSignal, DEFAULT_FORCE_AFTER } from '../options.ts'
 import type { ServerStatistics } from '../server-statistics.ts'
 import type { ByteConnection } from '../stream/byte-connection.ts'
+import type { Upgrade } from '../stream/connection-init.ts'
+import { upgradeTo } from '../tls/start-tls.ts'
 import { Consumers, type ConsumersOwner } from './consumers.ts'
 import { Gatekeeper, type GateOwner } from './gatekeeper.ts'
 import { type HandlerErrorPolicy, HandlerErrors, type Raisable } from './handler-errors.ts'
 import { Lifetime } from './lifetime.ts'
-import type { Accepted, ListeningSocket } from './listening-socket.ts'
+import type { Accepted, GatedListener } from './listening-socket.ts'
 import { type EntryRules, Reception, type ReceptionOwner } from './reception.ts'
 import { Slots, slotOf } from './slots.ts'
 import { type AnyHandler, type HandlerOwner, StandingHandler } from './standing-handler.ts'
 import { Tally } from './tally.ts'
 
 export interface ListeningServerInit extends EntryRules {
-  readonly socket: ListeningSocket
+  readonly socket: GatedListener
   readonly settings: ConnectionSettings
   readonly listeningOn: unknown
   readonly maxConnections: number
@@ -31,9 +34,10 @@ export interface ListeningServerInit extends EntryRules {
 
 /** The machine under a `Server`. It accepts once it has been started. */
 export class ListeningServer implements ConsumersOwner, GateOwner, HandlerOwner, Raisable, ReceptionOwner {
-  readonly socket: ListeningSocket
+  readonly socket: GatedListener
   readonly listeningOn: unknown
   readonly lifetime: Lifetime
+  readonly upgrade: Upgrade<ByteConnection<SocketAddress>>
   readonly #slots = new Slots()
   readonly #tally = new Tally()
   readonly #gate: Gatekeeper
@@ -51,6 +55,7 @@ export class ListeningServer implements ConsumersOwner, GateOwner, HandlerOwner,
     this.socket = socket
     this.listeningOn = init.listeningOn
     this.#maxConnections = init.maxConnections
+    this.upgrade = upgradeTo(undefined, init.handshakeTimeout)
     this.lifetime = new Lifetime(socket.address, this.#slots, handler !== undefined, this)
     this.#gate = new Gatekeeper(socket, this, warnAtLimit)
     this.#errors = new HandlerErrors(this, policy)
@@ -193,12 +198,20 @@ export class ListeningServer implements ConsumersOwner, GateOwner, HandlerOwner,
 
   // Consumers ---------------------------------------------------------------------------------------------------------
 
-  async accept(options: { signal?: AbortSignal }): Promise<Connection> {
-    checkOptions('Cannot accept', options)
-    const { signal } = options
-    checkSignal('Cannot accept', signal)
-    signal?.throwIfAborted()
-    this.#checkPull()
+  accept(options: { signal?: AbortSignal }): Promise<Connection> {
+    try {
+      checkOptions('Cannot accept', options)
+      checkSignal('Cannot accept', options.signal)
+      this.#checkPull()
+    } catch (error) {
+      return Promise.reject(error)
+    }
+    return muted(this.#pullWithin(options.signal))
+  }
+
+  // One that is begun ahead, and that nobody waits for when the server closes, ends no process.
+  async #pullWithin(signal: AbortSignal | undefined): Promise<Connection> {
+    if (signal?.aborted === true) throw signal.reason
     if (this.lifetime.isClosing) throw this.lifetime.closedError()
     return await (signal === undefined ? this.#consumers.pull() : this.#consumers.pullUntil(signal))
   }

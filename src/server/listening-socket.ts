@@ -6,7 +6,7 @@ import type { SocketAddress } from '../address.ts'
 import { ListenError } from '../errors.ts'
 import { keepAliveSeconds } from '../options.ts'
 import { adoptDuplicate, isUserlandAskedFor, kernelGateAvailable } from '../system/descriptors.ts'
-import { libcFailure } from '../system/libc.ts'
+import { libc, libcFailure } from '../system/libc.ts'
 import { handleOf, hasNodeHandles, type NodeHandle } from '../system/node-internals.ts'
 import { setUserTimeout, waitingClients } from '../system/socket-facts.ts'
 import type { ListenTarget, WhereToListen } from '../where-to-listen.ts'
@@ -49,7 +49,7 @@ export class GatedListener<A extends SocketAddress = SocketAddress> {
   readonly #release: (() => void) | undefined
   #closed: Promise<void> | undefined
 
-  private constructor(gate: Gate, { address, file, release }: Bound, inheritsSocketOptions: boolean) {
+  private constructor(gate: Gate, { address, file, release }: Omit<Bound, 'listener'>, inheritsSocketOptions: boolean) {
     this.address = address as A
     this.inheritsSocketOptions = inheritsSocketOptions
     this.#gate = gate
@@ -70,6 +70,10 @@ export class GatedListener<A extends SocketAddress = SocketAddress> {
       throw new RangeError(`Cannot listen as 'backlog' must be a whole number from 1 to ${LONGEST_BACKLOG}: received ${inspect(backlog)}`)
     }
     try {
+      if (target.kind === 'custom') {
+        const { gate, address } = target.bind(options)
+        return new GatedListener<A>(gate, { address }, true)
+      }
       const bound = await bind(target, options)
       // On the socket, which both gates have from here: so before it has its gate, and of two descriptors only one.
       const inheritsSocketOptions = setSocketOptions(bound.listener, options)
@@ -93,6 +97,11 @@ export class GatedListener<A extends SocketAddress = SocketAddress> {
     return this.#gate.isOpen
   }
 
+  /** Whether one more client can be accepted. */
+  get hasRoom(): boolean {
+    return this.#gate.hasRoom()
+  }
+
   /** Clients accepted while the gate was shut; always 0 where `gate` is `'kernel'`. */
   get parked(): number {
     return this.#gate.parked
@@ -100,7 +109,7 @@ export class GatedListener<A extends SocketAddress = SocketAddress> {
 
   /** Clients that wait to be let in: in the kernel's queue, or parked. Null where the kernel does not tell. */
   get waiting(): number | null {
-    return this.gate === 'userland' ? this.parked : waitingClients(this.fd)
+    return this.#gate.waiting ?? (this.gate === 'userland' ? this.parked : waitingClients(this.fd))
   }
 
   /**
@@ -149,9 +158,6 @@ export class GatedListener<A extends SocketAddress = SocketAddress> {
     return this.#release === undefined ? closed : closed.then(this.#release)
   }
 }
-
-/** The old name, until the server has moved on. */
-export { GatedListener as ListeningSocket }
 
 /** Gives what is bound its gate, and then its path. If that fails it is closed, and nothing is left. */
 async function publishBehindGate(bound: Bound, target: ListenTarget, options: ListeningSocketOptions): Promise<Gate> {
@@ -208,12 +214,13 @@ function setSocketOptions(listener: net.Server | NodeHandle, { keepAlive, userTi
   // A unix socket has none of them.
   if (handle.setNoDelay === undefined || handle.setKeepAlive === undefined) return true
   if (handle.setNoDelay(true) !== 0) return false
-  if (userTimeout !== undefined) setUserTimeout(handle.fd, userTimeout)
+  if (userTimeout !== undefined) setUserTimeout(handle.fd, userTimeout, libc())
   const seconds = keepAliveSeconds(keepAlive)
   return seconds === undefined || handle.setKeepAlive(true, seconds) === 0
 }
 
 function askedFor(target: ListenTarget, error: unknown): SocketAddress | { readonly fd: number } {
+  if (target.kind === 'custom') return target.address
   if (target.kind === 'descriptor') return { fd: target.fd }
   if (target.kind === 'unix') return { family: 'unix', path: target.path }
   const resolved = (error as { address?: unknown } | null)?.address

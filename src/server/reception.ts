@@ -7,7 +7,7 @@ import type { ByteConnection } from '../stream/byte-connection.ts'
 import { Admission, type Admit } from './admission.ts'
 import { Arrivals, refuse } from './arrival.ts'
 import type { Gatekeeper } from './gatekeeper.ts'
-import { type Accepted, discard, type ListeningSocket } from './listening-socket.ts'
+import { type Accepted, discard, type GatedListener } from './listening-socket.ts'
 import { type SlotOwner, type Slots, slotOf } from './slots.ts'
 import { type Step, Steps } from './steps.ts'
 import type { Tally } from './tally.ts'
@@ -41,7 +41,7 @@ export interface ReceptionOwner extends SlotOwner {
 
 /** Where the parts of a server are that its reception needs. */
 export interface ReceptionParts {
-  readonly socket: ListeningSocket
+  readonly socket: GatedListener
   readonly settings: ConnectionSettings
   readonly slots: Slots
   readonly tally: Tally

@@ -1,11 +1,12 @@
 // Slots: who is being served, what the server keeps of each client, and cutting them off.
 
-import type { Socket } from 'node:net'
 import type { SocketAddress } from '../address.ts'
+import type { PeerCredentials } from '../connection.ts'
 import type { ObservedServer } from '../diagnostics.ts'
 import type { ProxyHeader } from '../proxy-header.ts'
 import type { ByteConnection } from '../stream/byte-connection.ts'
-import type { ConnectionInit } from '../stream/connection-init.ts'
+import type { ConnectionInit, Upgrade } from '../stream/connection-init.ts'
+import { cutOff } from '../stream/detach.ts'
 
 /** The index of a connection that is not open. */
 const CLOSED = -1
@@ -14,6 +15,8 @@ const CLOSED = -1
 export interface SlotOwner {
   /** What users hold. */
   readonly shell: ObservedServer
+  /** How a connection goes on in TLS. */
+  readonly upgrade: Upgrade<ByteConnection<SocketAddress>>
   /** The descriptor of a connection is closed. */
   connectionClosed(connection: ByteConnection<SocketAddress>): void
 }
@@ -40,6 +43,7 @@ export class Slot implements ConnectionInit<SocketAddress, ByteConnection<Socket
   addressKey: string | undefined
   failure: { readonly error: unknown } | undefined
   proxy: (ProxyHeader & { readonly via: SocketAddress }) | null = null
+  peerCredentials: PeerCredentials | null = null
 
   constructor(remoteAddress: SocketAddress, localAddress: SocketAddress, owner: SlotOwner) {
     this.remoteAddress = remoteAddress
@@ -49,6 +53,10 @@ export class Slot implements ConnectionInit<SocketAddress, ByteConnection<Socket
 
   get server(): ObservedServer {
     return this.owner.shell
+  }
+
+  get upgrade(): Upgrade<ByteConnection<SocketAddress>> {
+    return this.owner.upgrade
   }
 
   get isOpen(): boolean {
@@ -107,8 +115,7 @@ export class Slots {
     for (const connection of connections) {
       // One that has broken, or that its handler has aborted, is not the server's doing.
       if (connection.state !== 'ended') slotOf(connection).isCutOff = true
-      if (connection.state === 'detached') reset(connection.socket)
-      else connection.abort()
+      cutOff(connection)
     }
     return connections
   }
@@ -117,15 +124,5 @@ export class Slots {
     check(this.#inUse >= this.#open.length, `${this.#inUse} slots for ${this.#open.length} open connections`)
     const isInPlace = (connection: ByteConnection<SocketAddress>, index: number): boolean => slotOf(connection).index === index
     check(this.#open.every(isInPlace), 'an open connection is not where its slot says')
-  }
-}
-
-// One that was given up: whoever has it is told by its 'close'.
-function reset(socket: Socket): void {
-  try {
-    socket.resetAndDestroy()
-  } catch {
-    // A unix socket knows no reset.
-    socket.destroy()
   }
 }

@@ -13,13 +13,17 @@ import {
   connectionSettings,
   DEFAULT_BACKLOG,
   DEFAULT_HANDSHAKE_TIMEOUT,
+  keepAliveSeconds,
   type ListenOptions
 } from '../options.ts'
 import { descriptorLimit } from '../system/descriptors.ts'
+import { userTimeoutFor } from '../system/socket-facts.ts'
+import { checkTlsContext } from '../tls/context.ts'
+import { secureAccepted } from '../tls/secure-accepted.ts'
 import type { WhereToListen } from '../where-to-listen.ts'
 import type { HandlerErrorPolicy } from './handler-errors.ts'
 import { ListeningServer, type ListeningServerInit } from './listening-server.ts'
-import { type Accepted, ListeningSocket } from './listening-socket.ts'
+import { type Accepted, GatedListener } from './listening-socket.ts'
 import { proxyStep } from './proxy-step.ts'
 import type { AnyHandler } from './standing-handler.ts'
 
@@ -52,9 +56,10 @@ export async function startServer(
   checkSignal(ACTION, signal)
   signal?.throwIfAborted()
   let server: ListeningServer | undefined
-  const socket = await ListeningSocket.bind(where, {
+  const socket = await GatedListener.bind(where, {
     backlog,
     keepAlive: rules.settings.keepAlive,
+    userTimeout: userTimeoutFor(rules.settings.bufferAgeLimit, keepAliveSeconds(rules.settings.keepAlive)),
     onAccept: (client: Accepted) => server?.arrived(client),
     onAcceptError: (error: Error) => server?.acceptFailed(error)
   })
@@ -89,6 +94,7 @@ function serverRules(options: ListenOptions<never>): Omit<ListeningServerInit, '
     maxConnections,
     maxConnectionsPerAddress,
     proxyProtocol,
+    tls,
     admit,
     warnAtLimit = true,
     handshakeTimeout = DEFAULT_HANDSHAKE_TIMEOUT
@@ -99,6 +105,7 @@ function serverRules(options: ListenOptions<never>): Omit<ListeningServerInit, '
   checkBoolean(ACTION, 'warnAtLimit', warnAtLimit)
   checkDuration(ACTION, 'handshakeTimeout', handshakeTimeout)
   if (proxyProtocol !== undefined) checkProxyProtocol(proxyProtocol)
+  if (tls !== undefined) checkTlsContext(ACTION, 'tls', tls)
   return {
     settings,
     maxConnections: maxConnections ?? Math.max(1, Math.floor((descriptorLimit() ?? COMMON_DESCRIPTOR_LIMIT) * SHARE_OF_DESCRIPTORS)),
@@ -107,7 +114,7 @@ function serverRules(options: ListenOptions<never>): Omit<ListeningServerInit, '
     maxConnectionsPerAddress,
     // Of the two only a PROXY header tells the client's address.
     stepsBeforeAdmission: proxyProtocol === undefined ? [] : [proxyStep(ACTION, proxyProtocol)],
-    stepsAfterAdmission: [],
+    stepsAfterAdmission: tls === undefined ? [] : [{ name: 'handshake', run: (connection) => secureAccepted(connection, tls) }],
     handshakeTimeout
   }
 }
@@ -120,7 +127,7 @@ function checkProxyProtocol(value: NonNullable<ListenOptions['proxyProtocol']>):
 }
 
 // What went wrong first is what is reported.
-async function closeAfterFailure(socket: ListeningSocket): Promise<void> {
+async function closeAfterFailure(socket: GatedListener): Promise<void> {
   try {
     await socket.close()
   } catch {}

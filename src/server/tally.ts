@@ -2,7 +2,7 @@
 
 import type { ServerStatistics } from '../server-statistics.ts'
 import type { HandlerErrors } from './handler-errors.ts'
-import type { ListeningSocket } from './listening-socket.ts'
+import type { GatedListener } from './listening-socket.ts'
 import type { SlotState, Slots } from './slots.ts'
 
 export class Tally {
@@ -20,7 +20,7 @@ export class Tally {
     else if (to === 'dropped') this.dropped++
   }
 
-  statistics(slots: Slots, errors: HandlerErrors, socket: ListeningSocket): ServerStatistics {
+  statistics(slots: Slots, errors: HandlerErrors, socket: GatedListener): ServerStatistics {
     return {
       accepted: this.accepted,
       dropped: this.dropped,

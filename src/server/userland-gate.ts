@@ -3,6 +3,8 @@
 import { AsyncResource } from 'node:async_hooks'
 import type net from 'node:net'
 import { Deferred } from '../async/deferred.ts'
+import { setImmediate } from '../async/platform.ts'
+import { isDescriptorFree } from '../system/descriptors.ts'
 import { handleOf, hasNodeHandles } from '../system/node-internals.ts'
 import { systemError } from '../system/system-error.ts'
 import { type Accepted, discard, type Gate, type GateOptions } from './gate.ts'
@@ -47,6 +49,10 @@ export class UserlandGate implements Gate {
 
   get isOpen(): boolean {
     return this.#isOpen
+  }
+
+  hasRoom(): boolean {
+    return isDescriptorFree(1)
   }
 
   open(): boolean {

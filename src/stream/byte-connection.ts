@@ -2,13 +2,13 @@
 
 import type { Socket } from 'node:net'
 import { formatAddress, type SocketAddress } from '../address.ts'
-import { Deferred } from '../async/deferred.ts'
+import { Deferred, muted } from '../async/deferred.ts'
 import { AbortController } from '../async/platform.ts'
-import { StallTimer } from '../async/stall-timer.ts'
+import type { StallTimer } from '../async/stall-timer.ts'
 import { startTimer } from '../async/timer.ts'
 import type { CloseOptions, Connection } from '../connection.ts'
 import { connectionClose } from '../diagnostics.ts'
-import { asDeliberate, ConnectionClosedError, IdleTimeoutError, isFrom, withOrigin } from '../errors.ts'
+import { asDeliberate, ConnectionClosedError, isFrom, withOrigin } from '../errors.ts'
 import { type ConnectionSettings, DEFAULT_FORCE_AFTER, DEFAULT_LINGER } from '../options.ts'
 import type { Writer } from '../writer.ts'
 import { brokenBy, truncated } from './broken.ts'
@@ -16,6 +16,7 @@ import { ByteReader } from './byte-reader.ts'
 import { ByteWriter, createWriter } from './byte-writer.ts'
 import type { ConnectionInit } from './connection-init.ts'
 import { publishClose, publishOpen } from './connection-news.ts'
+import { limitIdleness } from './idleness.ts'
 import { Incoming } from './incoming.ts'
 import { Outgoing, type OutgoingOwner } from './outgoing.ts'
 import type { ReadBuffer } from './read-buffer.ts'
@@ -57,7 +58,7 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
     this.outgoing = new Outgoing(transport, this, settings.bufferAgeLimit)
     this.reader = new ByteReader(this.incoming)
     this.writer = createWriter(new ByteWriter(this.outgoing, this))
-    if (settings.idleTimeout !== Number.POSITIVE_INFINITY) this.#limitIdleness(settings.idleTimeout)
+    this.#idle = limitIdleness(settings.idleTimeout, this)
     this.#openedAt = publishOpen(this)
     transport.open(this)
   }
@@ -69,8 +70,14 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
   get state(): State {
     return this.#state
   }
+
   get socket(): Socket {
     return this.#transport.socket as Socket
+  }
+
+  /** How messages name the other end. */
+  get peer(): string {
+    return this.init.peer ?? formatAddress(this.init.remoteAddress)
   }
 
   get signal(): AbortSignal {
@@ -102,9 +109,8 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
   close(options: CloseOptions = {}): Promise<void> {
     this.startClosing(options.forceAfter ?? DEFAULT_FORCE_AFTER, options.linger)
     if (this.#closing === undefined) {
-      this.#closing = this.#close()
       // Whoever closes and does not wait is not told what was lost.
-      this.#closing.catch(ignore)
+      this.#closing = muted(this.#close())
     }
     return this.#closing
   }
@@ -168,7 +174,7 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
   }
 
   ended(kind: EndKind): void {
-    if (kind === 'cut') this.incoming.break(withOrigin(truncated(this.init.remoteAddress), this))
+    if (kind === 'cut') this.incoming.break(withOrigin(truncated(this.peer), this))
     else this.incoming.end()
     if (this.outgoing.isFinished) this.#transport.destroy()
   }
@@ -266,15 +272,6 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
     this.#stopTimer = startTimer(delay, then)
   }
 
-  #limitIdleness(limit: number): void {
-    const progress = (): number => this.incoming.bytesRead + this.outgoing.bytesWritten
-    this.#idle = new StallTimer(limit, progress, () => {
-      const message = `No byte went to or came from ${formatAddress(this.init.remoteAddress)} for ${limit} ms`
-      this.breakOff(withOrigin(new IdleTimeoutError(message), this))
-    })
-    this.#idle.start()
-  }
-
   #end(reason: unknown): void {
     if (this.#state !== 'closed') this.#state = 'ended'
     this.#reason ??= { reason }
@@ -291,9 +288,7 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
 
   // One error for all who are told: a write and a read that fail of the same reset.
   #brokenBy(cause: Error): Error {
-    this.#broken ??= withOrigin(brokenBy(this.init.remoteAddress, cause), this)
+    this.#broken ??= withOrigin(brokenBy(this.peer, cause), this)
     return this.#broken
   }
 }
-
-function ignore(): void {}

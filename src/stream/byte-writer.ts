@@ -2,9 +2,11 @@
 
 import { inspect, types } from 'node:util'
 import { isUint8ArrayList } from 'uint8arraylist'
-import { Deferred } from '../async/deferred.ts'
-import { BusyError, withOrigin } from '../errors.ts'
+import { Deferred, muted } from '../async/deferred.ts'
+import { nextTurn, TurnBudget } from '../async/turn.ts'
+import { BusyError, originOf, withOrigin } from '../errors.ts'
 import { checkDuration } from '../options.ts'
+import { holds } from '../peer-error.ts'
 import type { Chunk, Source, Writer } from '../writer.ts'
 import type { Outgoing, OutgoingOwner } from './outgoing.ts'
 import { checkSource, letGo, Pump, type PumpEnd } from './pump.ts'
@@ -16,6 +18,7 @@ const LARGEST_WRITE = 2 ** 30
 export class ByteWriter {
   readonly outgoing: Outgoing
   readonly #owner: OutgoingOwner
+  #budget: TurnBudget | undefined
 
   constructor(outgoing: Outgoing, owner: OutgoingOwner) {
     this.outgoing = outgoing
@@ -53,14 +56,35 @@ export class ByteWriter {
     }
   }
 
-  async writeAll(source: Source): Promise<void> {
-    await this.#pour(source)
-    await this.outgoing.flushed()
+  flushed(): Promise<void> {
+    const done = this.outgoing.flushed()
+    // Whoever writes and waits, again and again, might never have to, while the system takes the bytes.
+    this.#budget ??= new TurnBudget()
+    return this.#budget.spend() ? done : muted(nextTurn().then(() => done))
   }
 
-  async sink(source: Source): Promise<void> {
-    await this.#pour(source)
-    await this.outgoing.close()
+  writeAll(source: Source): Promise<void> {
+    const call: SinkCall = {}
+    call.promise = this.#run(source, call, false)
+    return call.promise
+  }
+
+  sink(source: Source): Promise<void> {
+    const call: SinkCall = {}
+    call.promise = this.#run(source, call, true)
+    return call.promise
+  }
+
+  async #run(source: Source, call: SinkCall, closes: boolean): Promise<void> {
+    try {
+      await this.#pour(source)
+      await (closes ? this.outgoing.close() : this.flushed())
+    } catch (error) {
+      // It may have failed at once, before there was a promise.
+      await Promise.resolve()
+      if (isToldAnyway(error)) void muted(call.promise as Promise<void>)
+      throw error
+    }
   }
 
   async #pour(source: Source): Promise<void> {
@@ -81,6 +105,19 @@ export class ByteWriter {
     if (end.kind === 'source-failed') this.#owner.abort(end.error)
     if (end.kind !== 'done') throw end.error
   }
+}
+
+/** One use as a sink, and what its caller has of it. */
+interface SinkCall {
+  promise?: Promise<void>
+}
+
+/**
+ * Whether a connection failed, this one or one that is the source of it: then the next call is told, and a sink that runs beside reads, whose own
+ * failure comes first, ends no process. An error of the program's own is told here only.
+ */
+function isToldAnyway(error: unknown): boolean {
+  return holds(error, (part) => originOf(part) !== undefined && !(part instanceof BusyError))
 }
 
 type Sink = (source: Source) => Promise<void>
@@ -133,7 +170,7 @@ class WriterFacade extends Callable {
   }
 
   flushed(): Promise<void> {
-    return this.#side.outgoing.flushed()
+    return this.#side.flushed()
   }
 
   close(): Promise<void> {

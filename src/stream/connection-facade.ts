@@ -3,93 +3,58 @@
 import type { Socket } from 'node:net'
 import { inspect } from 'node:util'
 import { formatAddress, type SocketAddress } from '../address.ts'
-import type { CloseOptions, Connection, ReceivedProxyHeader } from '../connection.ts'
-import { type ConnectionSettings, checkDelay, checkOptions } from '../options.ts'
-import type { Reader } from '../reader.ts'
-import type { Writer } from '../writer.ts'
+import type { Connection, PeerCredentials, ReceivedProxyHeader } from '../connection.ts'
+import type { ConnectionSettings } from '../options.ts'
+import { peerCredentials } from '../system/socket-facts.ts'
+import type { ConnectionTls, StartTlsOptions, TlsClientOptions, TlsContext } from '../tls.ts'
 import { ByteConnection } from './byte-connection.ts'
+import { ByteStreamFacade, machineOf } from './byte-stream-facade.ts'
 import type { ConnectionInit } from './connection-init.ts'
 import { detach } from './detach.ts'
+import { guard } from './guarded-socket.ts'
+import { descriptorOf } from './net-socket.ts'
 import type { Transport } from './transport.ts'
 
 /** The implementation of {@link Connection}. */
-export class ConnectionFacade<A extends SocketAddress> implements Connection<A> {
-  readonly #machine: ByteConnection<A>
-
-  constructor(machine: ByteConnection<A>) {
-    this.#machine = machine
-  }
-
+export class ConnectionFacade<A extends SocketAddress> extends ByteStreamFacade implements Connection<A> {
   get socket(): Socket {
-    return this.#machine.socket
+    const { socket, transport } = under(this)
+    // One that was given up is somebody else's, and in memory there is none.
+    return transport.isDestroyed || socket === undefined ? socket : guard(socket)
   }
 
   get remoteAddress(): A {
-    return this.#machine.init.remoteAddress
+    return under(this).init.remoteAddress
   }
 
   get localAddress(): A {
-    return this.#machine.init.localAddress
+    return under(this).init.localAddress
   }
 
   get proxy(): ReceivedProxyHeader | null {
-    return this.#machine.init.proxy ?? null
+    return under(this).init.proxy ?? null
   }
 
-  get reader(): Reader {
-    return this.#machine.reader
+  get peerCredentials(): PeerCredentials | null {
+    return under(this).init.peerCredentials ?? null
   }
 
-  get writer(): Writer {
-    return this.#machine.writer
+  get tls(): ConnectionTls | null {
+    return under(this).transport.tls ?? null
   }
 
-  get source(): Reader {
-    return this.#machine.reader
-  }
-
-  get sink(): Writer {
-    return this.#machine.writer
-  }
-
-  get signal(): AbortSignal {
-    return this.#machine.signal
-  }
-
-  get closed(): Promise<void> {
-    return this.#machine.closed
-  }
-
-  close(options: CloseOptions = {}): Promise<void> {
-    try {
-      checkOptions('Cannot close', options)
-      if (options.forceAfter !== undefined) checkDelay('Cannot close', 'forceAfter', options.forceAfter)
-      if (options.linger !== undefined) checkDelay('Cannot close', 'linger', options.linger)
-    } catch (error) {
-      return Promise.reject(error)
-    }
-    return this.#machine.close(options)
-  }
-
-  abort(reason?: unknown): void {
-    this.#machine.abort(reason)
+  async startTls(options: TlsContext | TlsClientOptions | true, limits?: StartTlsOptions): Promise<void> {
+    const { upgrade } = under(this).init
+    if (upgrade === undefined) throw new TypeError('Cannot start TLS as this kind of connection has none')
+    await upgrade.startTls(under(this), options, limits)
   }
 
   detach(): Promise<Socket> {
-    return detach(this.#machine)
+    return detach(under(this))
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    const { isQuiet } = this.#machine
-    try {
-      await this.#machine.close()
-    } catch (error) {
-      if (!isQuiet) throw error
-    }
-  }
-
-  [inspect.custom](): string {
-    const { init, incoming, outgoing, state } = this.#machine
+  override [inspect.custom](): string {
+    const { init, incoming, outgoing, state } = under(this)
     const ends = `${formatAddress(init.localAddress)} ${init.isAccepted ? '<-' : '->'} ${formatAddress(init.remoteAddress)}`
     return `Connection { ${ends}, ${state}, read: ${incoming.bytesRead}, written: ${outgoing.bytesWritten}, pending: ${outgoing.bytesPending} }`
   }
@@ -101,7 +66,15 @@ export function openConnection<A extends SocketAddress>(
   settings: ConnectionSettings,
   init: ConnectionInit<A, ByteConnection<A>>
 ): ByteConnection<A> {
+  // Now, since nobody can be asked once it is closed. A TCP socket would be asked in vain.
+  if (init.remoteAddress.family === 'unix' && transport.socket !== undefined) {
+    init.peerCredentials = peerCredentials(descriptorOf(transport.socket))
+  }
   const machine = new ByteConnection(transport, settings, init)
-  machine.facade = new ConnectionFacade(machine)
+  machine.facade = new ConnectionFacade<A>(machine as unknown as ByteConnection<SocketAddress>)
   return machine
+}
+
+function under<A extends SocketAddress>(connection: ConnectionFacade<A>): ByteConnection<A> {
+  return machineOf(connection) as unknown as ByteConnection<A>
 }

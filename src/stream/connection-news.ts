@@ -12,14 +12,16 @@ interface Subject {
   readonly outgoing: { readonly bytesWritten: number }
 }
 
-/** Returns when it was opened, if anybody will want to know. */
+/** Returns when it was opened, if anybody will want to know. A stream without addresses is no connection, and nobody's news. */
 export function publishOpen(connection: Subject): number | undefined {
+  if (connection.init.peer !== undefined) return undefined
   if (connectionOpen.hasSubscribers) connectionOpen.publish(describe(connection))
   return connectionClose.hasSubscribers ? performance.now() : undefined
 }
 
 /** To be called where somebody has subscribed. */
 export function publishClose(connection: Subject, openedAt: number | undefined, reason: unknown): void {
+  if (connection.init.peer !== undefined) return
   const message: ConnectionCloseMessage = {
     ...describe(connection),
     bytesRead: connection.incoming.bytesRead,

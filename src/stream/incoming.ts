@@ -1,6 +1,6 @@
 // What has arrived, and the read that waits for more.
 
-import { Deferred } from '../async/deferred.ts'
+import { Deferred, muted } from '../async/deferred.ts'
 import { setImmediate } from '../async/platform.ts'
 import { TurnBudget } from '../async/turn.ts'
 import { BusyError, withOrigin, withTimeoutOrigin } from '../errors.ts'
@@ -95,20 +95,20 @@ export class Incoming {
     if (this.#pending !== undefined) {
       return Promise.reject(withOrigin(new BusyError('Cannot read as another read of this connection is pending'), this.origin))
     }
-    if (options?.signal?.aborted === true) return Promise.reject(withTimeoutOrigin(options.signal.reason, this.origin))
+    if (options?.signal?.aborted === true) return muted(Promise.reject(withTimeoutOrigin(options.signal.reason, this.origin)))
     this.#isDeferred = this.#queue.byteLength > 0 && !this.#mayGoOn()
     if (this.#isDeferred) return undefined
     try {
       const result = this.#take(take)
       return result === INCOMPLETE ? undefined : Promise.resolve(result)
     } catch (error) {
-      return Promise.reject(error)
+      return muted(Promise.reject(error))
     }
   }
 
   /** Waits until the pending read can be completed; after {@link takeNow}. */
   wait<T>(pending: PendingRead, wanted: number, options?: ReadOptions): Promise<T> {
-    return new Promise<T>((resolve) => {
+    const promise = new Promise<T>((resolve) => {
       pending.resolve = resolve
       if (options !== undefined) pending.limit(options, this.origin, (reason) => this.#fail(reason))
       this.#pending = pending
@@ -116,6 +116,8 @@ export class Incoming {
       if (this.#isDeferred) setImmediate(wake, this, pending)
       this.#resumeIfRoom()
     })
+    pending.promise = promise
+    return promise
   }
 
   /** Goes on with a read that waits for its turn. */
@@ -142,6 +144,7 @@ export class Incoming {
   /** All that has arrived and was not read: it is not this reader's any more. */
   takeUnread(): Uint8Array[] {
     const chunks: Uint8Array[] = []
+    this.#bytesRead -= this.#queue.byteLength
     for (let chunk = this.#queue.shift(); chunk !== undefined; chunk = this.#queue.shift()) chunks.push(chunk)
     return chunks
   }
@@ -273,8 +276,10 @@ export class Incoming {
     return resolve
   }
 
-  // By way of resolving: the function that rejects would be memory for every idle connection.
+  // By way of resolving: the function that rejects would be memory for every idle connection. A read that was begun ahead may have nobody who
+  // waits for it yet: that must not end the process, and the next call is told too.
   #fail(reason: unknown): void {
+    if (this.#pending?.promise !== undefined) void muted(this.#pending.promise)
     this.#settle()(Promise.reject(reason) as never)
   }
 

@@ -2,7 +2,9 @@
 
 import { type OnReadOpts, Socket } from 'node:net'
 import { type InetAddress, inetAddress } from '../address.ts'
-import { keepAliveSeconds } from '../options.ts'
+import { type ConnectionSettings, keepAliveSeconds } from '../options.ts'
+import { handleOf } from '../system/node-internals.ts'
+import { changeUserTimeout, setUserTimeout, userTimeoutFor } from '../system/socket-facts.ts'
 import { lent } from './read-buffer.ts'
 import type { WriteEncoding, WriteEntry } from './transport.ts'
 
@@ -94,10 +96,21 @@ export function createAcceptedSocket(handle: object, keepAlive: number | false):
   return new Socket(options as object)
 }
 
-/** Sets TCP keep-alive as the option says. */
-export function setKeepAlive(socket: Socket, keepAlive: number | false): void {
+/** Sets how long a peer may be silent, as the options say: by keep-alive, and with bytes in flight by the kernel's own limit. */
+export function setSilenceLimits(socket: Socket, { keepAlive, bufferAgeLimit }: ConnectionSettings): void {
   const seconds = keepAliveSeconds(keepAlive)
   if (seconds !== undefined) socket.setKeepAlive(true, seconds * 1000)
+  setUserTimeout(descriptorOf(socket), userTimeoutFor(bufferAgeLimit, seconds))
+}
+
+/** Tells the kernel of another `bufferAgeLimit`. */
+export function changeAgeLimit(socket: Socket | undefined, limit: number): void {
+  if (socket !== undefined) changeUserTimeout(descriptorOf(socket), limit)
+}
+
+/** The number of a socket's descriptor; -1 if it is closed, or where it is not told. */
+export function descriptorOf(socket: Socket): number {
+  return isPlainNode ? (handleOf(socket)?.fd ?? -1) : -1
 }
 
 /** The addresses of a connected TCP socket. */

@@ -8,8 +8,10 @@
 import type { Socket } from 'node:net'
 import { nextTick } from '../async/platform.ts'
 import { currentTurn } from '../async/turn.ts'
+import { unguard } from './guarded-socket.ts'
 import { isPlainNode, OWNER, readNextInto, type SocketInternals, type WriteCallback } from './net-socket.ts'
 import { handedOver, leaveOwn, lent, own, type ReadBuffer, takeOwn } from './read-buffer.ts'
+import { isShort, keepShortCopy, shortCopy } from './short-copy.ts'
 import type { Transport, TransportEvents, WriteEntry } from './transport.ts'
 
 // libuv before 1.52 reports data and a RST that arrive before one poll as data and an end (libuv/libuv#4997). An end in the turn
@@ -74,9 +76,15 @@ export class NetTransport implements Transport {
     this.#isHandedOver = false
     // Made for each write: a callback that is kept would be memory for every idle connection.
     const callback: WriteCallback = (error) => this.#written(error ?? undefined)
-    const { 0: first, length } = entries
-    if (length === 1) internals._write((first as WriteEntry).chunk, (first as WriteEntry).encoding, callback)
-    else internals._writev(Object.assign(entries, { allBuffers: entries.every(isBuffer) }), callback)
+    const { chunk, encoding } = entries[0] as WriteEntry
+    if (entries.length > 1) {
+      internals._writev(Object.assign(entries, { allBuffers: entries.every(isBuffer) }), callback)
+    } else if (isShort(chunk)) {
+      internals._write(shortCopy(chunk), encoding, callback)
+      if (!this.#isHandedOver) keepShortCopy()
+    } else {
+      internals._write(chunk, encoding, callback)
+    }
     this.#isWriting = false
     return this.#isHandedOver
   }
@@ -116,12 +124,14 @@ export class NetTransport implements Transport {
   release(unread: readonly Uint8Array[]): Socket {
     const internals = this.socket as unknown as SocketInternals
     this.#isDestroyed = true
+    unguard(this.socket)
     // One of its own stays the socket's, which is to read into it next.
     this.#leaveOwn()
     delete internals[OWNER]
     delete (internals as Partial<SocketInternals>).push
     ;(this.socket as { readableFlowing: boolean | null }).readableFlowing = null
-    if (internals._readableState !== undefined) internals._readableState.autoDestroy = true
+    // Neither is it paused by hand, as one that was dialled is until it is taken over: a 'data' listener starts it.
+    if (internals._readableState !== undefined) Object.assign(internals._readableState, { autoDestroy: true, paused: false })
     if (internals._writableState !== undefined) internals._writableState.autoDestroy = true
     for (const chunk of unread) this.socket.push(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
     if (this.#endsSeen > 0) this.socket.push(null)

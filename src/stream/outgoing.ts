@@ -1,10 +1,11 @@
 // What is to be sent: a queue of writes, flush marks, the limit on age, and the end.
 
-import { Deferred } from '../async/deferred.ts'
+import { Deferred, muted } from '../async/deferred.ts'
 import { nextTick, setImmediate } from '../async/platform.ts'
 import { StallTimer } from '../async/stall-timer.ts'
 import { currentTurn } from '../async/turn.ts'
 import { BufferAgeLimitError, ConnectionClosedError, withOrigin } from '../errors.ts'
+import { changeAgeLimit } from './net-socket.ts'
 import type { Pump } from './pump.ts'
 import type { Transport, WriteEncoding, WriteEntry } from './transport.ts'
 import { WriteQueue } from './write-queue.ts'
@@ -51,7 +52,7 @@ export class Outgoing {
   #lastTurn = 0
   #isFlushing = false
   #isFlushScheduled = false
-  #isHeld = false
+  #heldFrom = Number.POSITIVE_INFINITY
   #closing: Deferred | undefined
   #undelivered: Error | undefined
   #wasReported = false
@@ -113,6 +114,7 @@ export class Outgoing {
   set bufferAgeLimit(limit: number) {
     this.#bufferAgeLimit = limit
     if (this.#age !== undefined) this.#age.limit = limit
+    changeAgeLimit(this.transport.socket, limit)
     this.#watchAge()
   }
 
@@ -129,7 +131,7 @@ export class Outgoing {
     this.#accepted += byteLength
     const entry = { chunk, encoding, byteLength }
     const turn = currentTurn()
-    if (this.#lastTurn !== turn && this.#sendingBytes === 0 && this.#queue.length === 0 && !this.#isHeld) {
+    if (this.#lastTurn !== turn && this.#sendingBytes === 0 && this.#queue.length === 0 && this.#heldFrom === Number.POSITIVE_INFINITY) {
       this.#lastTurn = turn
       this.#send([entry], byteLength)
       if (this.#sendingBytes > 0) this.#watchAge()
@@ -144,7 +146,7 @@ export class Outgoing {
 
   flushed(): Promise<void> {
     const refusal = this.isFailed ? this.refusal('flush') : undefined
-    if (refusal !== undefined) return Promise.reject(refusal)
+    if (refusal !== undefined) return muted(Promise.reject(refusal))
     if (this.isIdle) return Promise.resolve()
     if (this.#queue === NOTHING) this.#queue = new WriteQueue()
     return this.#queue.flushedAt(this.#accepted)
@@ -153,7 +155,7 @@ export class Outgoing {
   close(): Promise<void> {
     if (this.#closing === undefined) {
       this.#closing = new Deferred()
-      this.#closing.promise.catch(ignore)
+      void muted(this.#closing.promise)
       if (typeof this.#state === 'object') {
         this.#wasReported = true
         this.#closing.reject(this.#state.error)
@@ -173,13 +175,14 @@ export class Outgoing {
     this.#afterSent()
   }
 
-  /** Keeps back what is written from now on, until {@link goOn}. */
-  hold(): void {
-    this.#isHeld = true
+  /** Keeps back what is written from now on, until {@link goOn}. Resolves when all that was written before is handed over. */
+  hold(): Promise<void> {
+    this.#heldFrom = this.#accepted
+    return this.flushed()
   }
 
   goOn(): void {
-    this.#isHeld = false
+    this.#heldFrom = Number.POSITIVE_INFINITY
     this.flush()
   }
 
@@ -227,9 +230,9 @@ export class Outgoing {
   /** Hands over what is queued, until the carrier takes no more. */
   flush(): void {
     this.#isFlushScheduled = false
-    if (this.#isFlushing || this.#isHeld) return
+    if (this.#isFlushing) return
     this.#isFlushing = true
-    while (this.#queue.length > 0 && this.#sendingBytes === 0) {
+    while (this.#queue.length > 0 && this.#sendingBytes === 0 && this.#accepted - this.#queue.byteLength < this.#heldFrom) {
       const entries = this.#queue.gather(this.transport.gatherSize, this.#accepted)
       this.#send(entries, this.#queue.gathered)
     }
@@ -260,7 +263,7 @@ export class Outgoing {
 
   // What waits for all bytes to be handed over.
   #afterSent(): void {
-    if (!this.isIdle || this.isFailed || this.#isHeld) return
+    if (!this.isIdle || this.isFailed || this.#heldFrom !== Number.POSITIVE_INFINITY) return
     // Behind whatever else the event loop has to do: the system may take bytes as fast as a source gives them.
     if (this.pump?.isWaiting === true) setImmediate(resumePump, this.pump)
     if (this.#state !== 'closing') return
@@ -295,5 +298,3 @@ function flushScheduled(outgoing: Outgoing): void {
 function resumePump(pump: Pump): void {
   pump.resume()
 }
-
-function ignore(): void {}

@@ -16,6 +16,8 @@ export class PendingRead {
   /** The caller's buffer, in the mode `'into'`. */
   readonly target: Uint8Array | undefined
   resolve: (value: never) => void = ignore
+  /** What its caller has, while it waits. */
+  promise: Promise<unknown> | undefined
   #unhook: (() => void) | undefined
   #stopTimer: (() => void) | undefined
 
@@ -41,6 +43,7 @@ export class PendingRead {
     this.#unhook = undefined
     this.#stopTimer = undefined
     this.resolve = ignore
+    this.promise = undefined
   }
 }
 

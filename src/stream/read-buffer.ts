@@ -66,6 +66,14 @@ export function handedOver(chunk: Uint8Array): ReadBuffer {
   return given.refill(new Uint8Array(chunk.buffer as ArrayBuffer, chunk.byteOffset, chunk.byteLength))
 }
 
+// One for all, as above.
+const foreign = new ReadBuffer(lent.bytes, false)
+
+/** A chunk whose memory somebody else may go on to use: a pool, or whoever wrote it into a stream. */
+export function belongingToOthers(chunk: Uint8Array): ReadBuffer {
+  return foreign.refill(new Uint8Array(chunk.buffer as ArrayBuffer, chunk.byteOffset, chunk.byteLength))
+}
+
 let inUse = 0
 let spare: Uint8Array<ArrayBuffer> | undefined
 

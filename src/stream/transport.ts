@@ -1,6 +1,7 @@
 // The seam under a connection: commands go down, news comes up.
 
 import type { Socket } from 'node:net'
+import type { ConnectionTls } from '../tls.ts'
 import type { ReadBuffer } from './read-buffer.ts'
 
 /** How what is written becomes bytes: as Node.js streams name it for their implementers. */
@@ -31,9 +32,11 @@ export interface Transport {
   readonly gatherSize: number
   /** Whether `end()` is due even if the peer has ended too, so that closing the carrier would not say all. */
   readonly mustEnd: boolean
+  /** What is known of TLS, once it is spoken and the peer verified. */
+  readonly tls?: ConnectionTls | undefined
   /** The socket under it, where there is one. */
   readonly socket: Socket | undefined
-  /** Names who is told, and starts reading. Once. */
+  /** Names who is told from now on, and reads on. Another carrier may take the place of the first owner. */
   open(events: TransportEvents): void
   /** Goes on reading after `received` returned false. */
   resume(): void

@@ -1,6 +1,6 @@
 // Writes that wait for those before them, and who waits for which of them.
 
-import { Deferred } from '../async/deferred.ts'
+import { Deferred, muted } from '../async/deferred.ts'
 import type { WriteEntry } from './transport.ts'
 
 /** One `flushed()`: resolves when so many bytes have been handed over since the beginning. */
@@ -49,9 +49,8 @@ export class WriteQueue {
     if (last !== undefined && last.at === at && this.hasMarks) return last.deferred.promise
     const mark = { at, deferred: new Deferred() }
     // Whoever calls and does not wait hears of a broken connection at the next call.
-    mark.deferred.promise.catch(ignore)
     this.#marks.push(mark)
-    return mark.deferred.promise
+    return muted(mark.deferred.promise)
   }
 
   /**
@@ -114,5 +113,3 @@ export class WriteQueue {
     return taken
   }
 }
-
-function ignore(): void {}

@@ -6,7 +6,7 @@ import net from 'node:net'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import type { SocketAddress } from '../../src/address.ts'
-import type { Accepted } from '../../src/server/gate.ts'
+import { type Accepted, discard } from '../../src/server/gate.ts'
 import { GatedListener, type ListeningSocketOptions } from '../../src/server/listening-socket.ts'
 import { kernelGateAvailable } from '../../src/system/descriptors.ts'
 import { onFile, onPortChosenByOs, type WhereToListen } from '../../src/where-to-listen.ts'
@@ -83,8 +83,7 @@ export async function bindGate(scope: Scope, where: Where, given: Partial<Listen
   scope.defer(async () => {
     await socket.close()
     for (const client of accepted) {
-      if ('handle' in client) client.handle.close()
-      else client.socket.destroy()
+      discard(client)
     }
   })
   const { address } = socket
@@ -94,7 +93,8 @@ export async function bindGate(scope: Scope, where: Where, given: Partial<Listen
 
 /** Sends text and the end to a client. */
 export function sendTo(client: Accepted, text: string): void {
-  const socket = 'socket' in client ? client.socket : new net.Socket({ handle: client.handle } as net.SocketConstructorOpts)
+  const socket =
+    'socket' in client ? client.socket : new net.Socket({ handle: (client as { handle: object }).handle } as net.SocketConstructorOpts)
   socket.on('error', () => {})
   socket.end(text)
 }

@@ -1,4 +1,4 @@
-// The same laws over TCP and over unix sockets, with the gate in the kernel and in userland.
+// The same laws over TCP and over unix sockets, with the gate in the kernel and in userland, and in memory.
 
 import { execFileSync } from 'node:child_process'
 import { readFileSync, readlinkSync } from 'node:fs'
@@ -11,7 +11,9 @@ import { listen } from '../../src/listen.ts'
 import type { ListenOptions, ServerOptions } from '../../src/options.ts'
 import { Server } from '../../src/server.ts'
 import { kernelGateAvailable } from '../../src/system/descriptors.ts'
+import { MemoryNetwork } from '../../src/testing.ts'
 import { onFile, onPort } from '../../src/where-to-listen.ts'
+import { memoryClient } from './memory-peer.ts'
 import { isAvailable, skipIf } from './programs.ts'
 import { rawClient, type Target } from './raw.ts'
 import { type Scope, useScope } from './scope.ts'
@@ -26,6 +28,8 @@ export type Handler = (connection: Connection) => unknown
 export interface Setting {
   readonly isTcp: boolean
   readonly isKernel: boolean
+  /** Whether there are no sockets: a network in memory has a queue of its own, and a gate as in the kernel. */
+  readonly isMemory: boolean
   readonly scope: Scope
   /** The warnings of this process since the test began, which are not printed. */
   readonly warnings: readonly Warning[]
@@ -47,8 +51,17 @@ interface Warning extends Error {
   readonly code?: string
 }
 
-/** Runs the tests of `define` in every setting, or in those that `only` selects. */
+/** Runs the tests of `define` in every setting, in memory too, or in those that `only` selects. */
 export function inEverySetting(define: (setting: Setting) => void, only: { isTcp?: boolean; isKernel?: boolean } = {}): void {
+  inEverySocketSetting(define, only)
+  if (only.isTcp !== undefined || only.isKernel !== undefined) return
+  describe('in memory', () => {
+    define(useSetting(true, true, true))
+  })
+}
+
+/** The same where there are sockets. */
+export function inEverySocketSetting(define: (setting: Setting) => void, only: { isTcp?: boolean; isKernel?: boolean } = {}): void {
   for (const isTcp of [true, false]) {
     for (const isKernel of [true, false]) {
       if (only.isTcp === !isTcp || only.isKernel === !isKernel) continue
@@ -59,7 +72,7 @@ export function inEverySetting(define: (setting: Setting) => void, only: { isTcp
   }
 }
 
-function useSetting(isTcp: boolean, isKernel: boolean): Setting {
+function useSetting(isTcp: boolean, isKernel: boolean, isMemory = false): Setting {
   let servers: Server[] = []
   let warnings: Warning[] = []
   let printers: NodeJS.WarningListener[] = []
@@ -71,7 +84,7 @@ function useSetting(isTcp: boolean, isKernel: boolean): Setting {
 
   before(function () {
     skipIf(this, !isTcp && process.platform === 'win32', 'needs unix sockets')
-    skipIf(this, isKernel && !CAN_GATE_IN_KERNEL, 'needs the kernel gate')
+    skipIf(this, isKernel && !isMemory && !CAN_GATE_IN_KERNEL, 'needs the kernel gate')
     gate = process.env.IT_TCP_GATE
     process.env.IT_TCP_GATE = isKernel ? 'kernel' : 'userland'
     printers = process.listeners('warning')
@@ -100,18 +113,24 @@ function useSetting(isTcp: boolean, isKernel: boolean): Setting {
     if (unexpected.length > 0) throw new AggregateError(unexpected, `Unexpected warnings: ${unexpected.join(', ')}`)
   })
 
-  const where = () => (isTcp ? onPort(0, { host: '127.0.0.1' }) : onFile(join(scope.tempDir(), 's')))
+  const network = new MemoryNetwork()
+  const where = () => {
+    if (isMemory) return network.onPort(0, { host: '127.0.0.1' })
+    return isTcp ? onPort(0, { host: '127.0.0.1' }) : onFile(join(scope.tempDir(), 's'))
+  }
   const track = (server: Server): Server => {
     servers.push(server)
     scope.defer(() => server.close({ closeExistingConnections: true }))
     server.invariant()
     return server
   }
-  const client = (server: Server): Promise<Socket> => rawClient(scope, server.listeningOn as Target)
+  const client = (server: Server): Promise<Socket> =>
+    isMemory ? memoryClient(scope, network, server.listeningOn as number) : rawClient(scope, server.listeningOn as Target)
 
   return {
     isTcp,
     isKernel,
+    isMemory,
     scope,
     get warnings() {
       return warnings
@@ -165,6 +184,8 @@ export function canTellQueue(): boolean {
 
 /** How many clients wait in the kernel's queue of `server`, as the kernel tells it. */
 export function queue(server: Server): number {
+  const { waiting } = server.statistics()
+  if (server.listeningSocket.fd === -1 && waiting !== null) return waiting
   const inProc = server.address.family === 'unix' ? undefined : queueInProc(server)
   const told = Number(listener(server)[2])
   if (inProc !== undefined && inProc !== told) throw new Error(`The kernel tells ${told} by one way and ${inProc} by another`)

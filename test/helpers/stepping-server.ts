@@ -5,7 +5,7 @@ import { Deferred } from '../../src/async/deferred.ts'
 import { connectionSettings } from '../../src/options.ts'
 import type { HandlerErrorPolicy } from '../../src/server/handler-errors.ts'
 import { ListeningServer, type ListeningServerInit } from '../../src/server/listening-server.ts'
-import { ListeningSocket } from '../../src/server/listening-socket.ts'
+import { GatedListener } from '../../src/server/listening-socket.ts'
 import type { Step } from '../../src/server/steps.ts'
 import { type Server, serverOver } from '../../src/server.ts'
 import type { ByteConnection } from '../../src/stream/byte-connection.ts'
@@ -25,13 +25,13 @@ export interface SteppingOptions extends Partial<Pick<ListeningServerInit, 'admi
 export async function steppingServer(scope: Scope, options: SteppingOptions): Promise<Server<InetAddress, number>> {
   const { handler, policy = 'raise', before = [], after = [], handshakeTimeout = Number.POSITIVE_INFINITY } = options
   let machine: ListeningServer | undefined
-  const socket = await ListeningSocket.bind(onPort(0, { host: '127.0.0.1' }), {
+  const socket = await GatedListener.bind(onPort(0, { host: '127.0.0.1' }), {
     backlog: 511,
     keepAlive: false,
     onAccept: (client) => machine?.arrived(client)
   })
   machine = new ListeningServer({
-    socket: socket as ListeningSocket,
+    socket: socket as GatedListener,
     settings: connectionSettings('', {}),
     listeningOn: socket.address.port,
     maxConnections: options.maxConnections ?? 100,

@@ -1,4 +1,4 @@
-// Connections to test, each with a foreign peer: over TCP and over a unix socket, dialled and accepted.
+// Connections to test, each with a foreign peer: over TCP, over a unix socket, and in memory, dialled and accepted.
 
 import type { Socket } from 'node:net'
 import { basename, join } from 'node:path'
@@ -6,6 +6,7 @@ import {
   type Connection,
   type ConnectionOptions,
   connect,
+  type InetAddress,
   listen,
   onFile,
   onPortChosenByOs,
@@ -14,7 +15,12 @@ import {
   toHostAndPort,
   type WhereToConnect
 } from '../../src/index.ts'
-import { rawClient, rawServer, type Target } from './raw.ts'
+import { connectionSettings } from '../../src/options.ts'
+import { openConnection } from '../../src/stream/connection-facade.ts'
+import type { MemoryTransport } from '../../src/testing/memory-transport.ts'
+import { Wire } from '../../src/testing/wire.ts'
+import { memoryPeer } from './memory-peer.ts'
+import { closeAtEnd, rawClient, rawServer, type Target } from './raw.ts'
 import type { Scope } from './scope.ts'
 
 export interface Transport {
@@ -23,6 +29,8 @@ export interface Transport {
   /** Whether a reset can be sent and seen: a unix peer can only see an end. */
   readonly isTcp: boolean
   readonly isAccepted: boolean
+  /** Whether there is no socket under it. */
+  readonly isMemory?: boolean
 }
 
 export const TRANSPORTS: readonly Transport[] = [
@@ -30,6 +38,13 @@ export const TRANSPORTS: readonly Transport[] = [
   { name: 'an accepted TCP connection', isTcp: true, isAccepted: true },
   { name: 'a dialled unix connection', isTcp: false, isAccepted: false },
   { name: 'an accepted unix connection', isTcp: false, isAccepted: true }
+]
+
+/** The same without sockets: for all laws that are not about them. */
+export const WITH_MEMORY: readonly Transport[] = [
+  ...TRANSPORTS,
+  { name: 'a dialled connection in memory', isTcp: true, isAccepted: false, isMemory: true },
+  { name: 'an accepted connection in memory', isTcp: true, isAccepted: true, isMemory: true }
 ]
 
 export interface Ends {
@@ -41,7 +56,12 @@ export interface Ends {
 /** Opens a connection, which is aborted when the test ends. */
 export async function openEnds(scope: Scope, transport: Transport, options: ConnectionOptions = {}): Promise<Ends> {
   const path = transport.isTcp ? undefined : socketPath(scope)
-  const ends = transport.isAccepted ? await accepted(scope, path, options) : await dialled(scope, path, options)
+  const ends =
+    transport.isMemory === true
+      ? inMemory(scope, transport.isAccepted, options)
+      : transport.isAccepted
+        ? await accepted(scope, path, options)
+        : await dialled(scope, path, options)
   scope.defer(() => {
     ends.connection.abort()
     return ends.connection.closed
@@ -68,6 +88,29 @@ async function dialled(scope: Scope, path: string | undefined, options: Connecti
   const where = path === undefined ? toHostAndPort('127.0.0.1', server.target as number) : toFile(path)
   const connection = await connect(where, options)
   return { connection, peer: await server.accept() }
+}
+
+// With as much room as systems have at most, which they are seen to take.
+const MEMORY_CAPACITY = 262_144
+
+const carriers = new WeakMap<Connection, MemoryTransport>()
+
+/** What carries the bytes of a connection in memory; undefined for others. */
+export function carrierOf(connection: Connection): MemoryTransport | undefined {
+  return carriers.get(connection)
+}
+
+function inMemory(scope: Scope, isAccepted: boolean, options: ConnectionOptions): Ends {
+  const { client, server } = new Wire(MEMORY_CAPACITY, { endReleased() {} })
+  const [carrier, other] = isAccepted ? [server, client] : [client, server]
+  const [localPort, remotePort] = [1, 2]
+  const peer = memoryPeer(other, { localPort: remotePort, remotePort: localPort })
+  closeAtEnd(scope, peer)
+  const address = (port: number): InetAddress => ({ family: 'IPv4', address: '127.0.0.1', port })
+  const init = { remoteAddress: address(remotePort), localAddress: address(localPort), isAccepted }
+  const connection = openConnection(carrier, connectionSettings('Cannot open', options), init).facade
+  carriers.set(connection, carrier)
+  return { connection, peer }
 }
 
 export interface Pair {

@@ -138,6 +138,23 @@ describe('NetTransport', () => {
         await until(() => told.log.includes('finished'))
       })
 
+      it('a short write that has to wait is sent as it was, whatever else is written meanwhile', async function () {
+        // Short writes fill the buffers of a unix socket within some hundreds; of TCP, which puts them together, not within ten thousands.
+        if (isTcp) this.skip()
+        const { told, transport, peer } = await open()
+        const other = await open()
+        transport.open(told)
+        other.transport.open(other.told)
+        const numbered = (number: number): WriteEntry => entry(Buffer.from(String(number).padStart(64)))
+        let count = 0
+        while (transport.write([numbered(count)])) count++
+        expect(other.transport.write([numbered(-1)])).to.equal(true)
+        const received = readToEnd(peer)
+        await until(() => told.log.includes('written'))
+        transport.end()
+        expect((await received).toString()).to.equal(Array.from({ length: count + 1 }, (_, i) => String(i).padStart(64)).join(''))
+      })
+
       it('unsent tells what the system has not taken of a write; written() follows when it has', async () => {
         const { told, transport, peer } = await open()
         transport.open(told)

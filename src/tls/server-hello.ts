@@ -1,0 +1,49 @@
+// A server's side before the handshake: reads which host the client asks for, and finds the context for it.
+
+import type { SocketAddress } from '../address.ts'
+import type { ByteConnection } from '../stream/byte-connection.ts'
+import type { TlsContext } from '../tls.ts'
+import { type ClientHello, ClientHelloParser } from './client-hello.ts'
+import { checkTlsContext, contextForOf, serverTerms } from './context.ts'
+import { ServerHandshake } from './handshake.ts'
+import type { Reservation } from './reservation.ts'
+import type { Prepare } from './shake-hands.ts'
+
+type Machine = ByteConnection<SocketAddress>
+
+/** How a server with this context gets to its handshake. */
+export function greet(context: TlsContext): Prepare {
+  return async (machine, reservation, early) => {
+    const hello = await readHello(machine, reservation, early)
+    const chosen = hello?.serverName === undefined ? context : await contextFor(machine, context, hello.serverName)
+    return new ServerHandshake(serverTerms(chosen), hello?.serverName)
+  }
+}
+
+// Undefined if it is none: OpenSSL then says what is wrong with it, and sends the alert. So it does of one that ends too early.
+async function readHello(machine: Machine, reservation: Reservation, early: Uint8Array[]): Promise<ClientHello | undefined> {
+  const { incoming } = machine
+  const parser = new ClientHelloParser()
+  for (;;) {
+    const chunks = incoming.takeUnread()
+    early.push(...chunks)
+    for (const chunk of chunks) {
+      const found = parser.push(chunk)
+      if (found !== 'more') return found
+    }
+    if (incoming.isOver) return undefined
+    await reservation.news()
+  }
+}
+
+async function contextFor(machine: Machine, context: TlsContext, serverName: string): Promise<TlsContext> {
+  const choose = contextForOf(context)
+  if (choose === undefined) return context
+  // One that never answers is left behind when the connection is: by its deadline, or when the client leaves.
+  const gone = machine.closed.then(() => Promise.reject(machine.signal.reason))
+  const answer = (async () => await choose(serverName))()
+  const chosen = await Promise.race([answer, gone])
+  if (chosen === undefined) return context
+  checkTlsContext('Cannot shake hands', 'contextFor', chosen)
+  return chosen
+}

@@ -1,0 +1,47 @@
+// The moment at which a connection goes over to TLS, and the wait until the peer is verified.
+
+import { formatAddress, type SocketAddress } from '../address.ts'
+import type { ByteConnection } from '../stream/byte-connection.ts'
+import { NetTransport } from '../stream/net-transport.ts'
+import type { Transport } from '../stream/transport.ts'
+import { canWrapHandles, carrierHandle } from '../system/tls-socket.ts'
+import type { Handshake } from './handshake.ts'
+import type { Reservation } from './reservation.ts'
+import { StreamTlsTransport } from './stream-tls-transport.ts'
+import { type TlsInit, TlsTransport } from './tls-transport.ts'
+
+/** Finds out how to shake hands; it may read for that what arrives, and then puts it to `early`. */
+export type Prepare = (
+  connection: ByteConnection<SocketAddress>,
+  reservation: Reservation,
+  early: Uint8Array[]
+) => Handshake | Promise<Handshake>
+
+/**
+ * Puts TLS in the place of the carrier. Nothing may be in flight; `early` was read before, and in the same turn whatever else has arrived is
+ * taken from the reader, so that nothing is read in clear any more.
+ */
+export async function shakeHands(
+  machine: ByteConnection<SocketAddress>,
+  handshake: Handshake,
+  early: readonly Uint8Array[]
+): Promise<void> {
+  const { incoming, init, transport: carrier } = machine
+  const unread = incoming.takeUnread()
+  await new Promise<void>((resolve, reject) => {
+    const tlsInit: TlsInit = {
+      handshake,
+      peer: formatAddress(init.remoteAddress),
+      secured: resolve,
+      failed: reject
+    }
+    machine.switchTo(transportOver(carrier, tlsInit, [...early, ...unread]))
+  })
+}
+
+// Whether a FIN without close_notify came inside a record is only seen by whoever sees the records.
+function transportOver(carrier: Transport, init: TlsInit, early: readonly Uint8Array[]): Transport {
+  const isOnHandle = carrier instanceof NetTransport && carrierHandle(carrier.socket) !== undefined && canWrapHandles()
+  if (isOnHandle && init.handshake.closeNotify === 'required') return new TlsTransport(carrier.release([]), init, early)
+  return new StreamTlsTransport(carrier, init, early)
+}

@@ -1,0 +1,296 @@
+// TLS over any transport, by documented members only: slower than over a handle, and for where there is none.
+//
+// Node's TLS is given a stream of ours, which never tells it of the carrier's end. So an end that TLS tells of is a close_notify, and whether the
+// carrier ends without one is seen here.
+
+import type { Socket } from 'node:net'
+import { Duplex } from 'node:stream'
+import type { TLSSocket } from 'node:tls'
+import { nextTick, setImmediate } from '../async/platform.ts'
+import { handedOver, type ReadBuffer } from '../stream/read-buffer.ts'
+import type { EndKind, Transport, TransportEvents, WriteEntry } from '../stream/transport.ts'
+import { nodeTls } from '../system/node-tls.ts'
+import { canWrapHandles, type TlsSocketInternals } from '../system/tls-socket.ts'
+import type { ConnectionTls } from '../tls.ts'
+import type { Handshake } from './handshake.ts'
+import { RecordBoundary } from './record-boundary.ts'
+import { handshakeError, isOfOpenSsl, recordError } from './tls-error.ts'
+import type { TlsInit } from './tls-transport.ts'
+
+const GATHER_SIZE = 16_384
+
+type Callback = (error?: Error | null) => void
+
+/** Takes over `carrier`, whose owner it is from then on. `early` are bytes that came from it before: they belong to the handshake. */
+export class StreamTlsTransport implements Transport, TransportEvents {
+  readonly gatherSize = GATHER_SIZE
+  readonly mustEnd = true
+  readonly unsent = undefined
+  tls: ConnectionTls | undefined
+  readonly #carrier: Transport
+  readonly #init: TlsInit
+  readonly #early: readonly Uint8Array[]
+  readonly #boundary = new RecordBoundary()
+  readonly #under: Duplex
+  #socket: TlsSocketInternals | undefined
+  #events: TransportEvents | undefined
+  #sent: Callback | undefined
+  #ending: Callback | undefined
+  #taken = 0
+  #sending = 0
+  #isDestroyed = false
+  #isStopped = false
+  #isUnderFull = false
+  #hasCarrierEnded = false
+  #isLooking = false
+  #hasEnded = false
+
+  constructor(carrier: Transport, init: TlsInit, early: readonly Uint8Array[] = []) {
+    this.#carrier = carrier
+    this.#init = init
+    this.#early = early
+    this.#under = new Duplex({
+      allowHalfOpen: true,
+      read: () => this.#readOn(),
+      write: (chunk: Buffer, _encoding, callback) => this.#carry([entryOf(chunk)], callback),
+      writev: (chunks, callback) =>
+        this.#carry(
+          chunks.map(({ chunk }) => entryOf(chunk as Buffer)),
+          callback
+        ),
+      final: (callback) => {
+        this.#ending = callback
+        carrier.end()
+      }
+    })
+  }
+
+  get socket(): Socket | undefined {
+    return this.#carrier.socket === undefined ? undefined : this.#socket
+  }
+
+  get isDestroyed(): boolean {
+    return this.#isDestroyed
+  }
+
+  get taken(): number {
+    return this.#taken + this.#sending - (this.#carrier.unsent ?? this.#sending)
+  }
+
+  open(events: TransportEvents): void {
+    this.#events = events
+    const under = this.#under.on('error', (error) => this.#failed(error))
+    for (const chunk of this.#early) this.#pass(chunk)
+    const { handshake } = this.#init
+    const { options, isServer } = handshake
+    const tls = (isServer ? new (nodeTls().TLSSocket)(under, options) : connectTls(under, handshake)) as TlsSocketInternals
+    this.#socket = tls
+    tls.push = (chunk: Uint8Array | null): boolean => this.#pushed(chunk)
+    const { _readableState: readable, _writableState: writable } = tls as Partial<TlsSocketInternals>
+    if (readable !== undefined) readable.autoDestroy = false
+    if (writable !== undefined) writable.autoDestroy = false
+    tls.on(isServer ? 'secure' : 'secureConnect', () => this.#secure())
+    tls.on('_tlsError', (error: Error) => this.#failed(error))
+    tls.on('error', (error) => this.#failed(error))
+    this.#carrier.open(this)
+    tls._read(0)
+  }
+
+  resume(): void {
+    this.#isStopped = false
+    if (this.#isDestroyed || this.#hasEnded) return
+    this.#socket?._read(0)
+    this.#look()
+  }
+
+  write(entries: WriteEntry[]): boolean {
+    const tls = this.#socket as TlsSocketInternals
+    const { 0: first, length } = entries
+    // Never from inside the command: how soon a runtime calls back is its own affair.
+    const callback: Callback = (error) => nextTick(() => this.#tell('written', error))
+    if (length === 1) tls._write((first as WriteEntry).chunk, (first as WriteEntry).encoding, callback)
+    else tls._writev(Object.assign(entries, { allBuffers: false }), callback)
+    return false
+  }
+
+  // See the transport over a handle.
+  end(): void {
+    setImmediate(() => {
+      if (!this.#isDestroyed) this.#socket?._final((error) => this.#tell('finished', error))
+    })
+  }
+
+  destroy(): void {
+    this.#giveUp('destroy')
+  }
+
+  reset(): void {
+    this.#giveUp('reset')
+  }
+
+  // News of the carrier -----------------------------------------------------------------------------------------------
+
+  received(buffer: ReadBuffer, length: number): boolean {
+    return this.#pass(buffer.keep(length))
+  }
+
+  written(error?: Error): void {
+    const sent = this.#sent
+    this.#sent = undefined
+    this.#taken += this.#sending
+    this.#sending = 0
+    sent?.(error)
+  }
+
+  finished(error?: Error): void {
+    this.#ending?.(error)
+  }
+
+  ended(kind: EndKind): void {
+    this.#hasCarrierEnded = true
+    // TLS in TLS: what was cut off below is cut off here.
+    if (kind === 'orderly') this.#look()
+    else this.#look('cut')
+  }
+
+  broken(cause: Error): void {
+    this.#failed(cause)
+  }
+
+  released(): void {
+    this.#isDestroyed = true
+    this.#under.destroy()
+    this.#socket?.destroy()
+    // Of no consequence if it was told already.
+    if (this.tls === undefined) this.#broke(new Error('the connection was closed'))
+    this.#events?.released()
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+
+  #carry(entries: WriteEntry[], callback: Callback): void {
+    this.#sending = entries.reduce((sum, { byteLength }) => sum + byteLength, 0)
+    this.#sent = callback
+    if (this.#carrier.write(entries)) this.written()
+  }
+
+  // Gives whether more can be taken.
+  #pass(chunk: Uint8Array): boolean {
+    this.#boundary.push(chunk)
+    this.#isUnderFull = !this.#under.push(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
+    return !this.#isUnderFull
+  }
+
+  // The stream has room again, so that all that was passed on before is with TLS.
+  #readOn(): void {
+    if (this.#isDestroyed) return
+    if (this.#isUnderFull) {
+      this.#isUnderFull = false
+      this.#carrier.resume()
+    }
+    this.#look()
+  }
+
+  #pushed(chunk: Uint8Array | null): boolean {
+    if (this.#isDestroyed) return false
+    if (chunk === null) {
+      this.#end('orderly')
+      return false
+    }
+    this.#isStopped = !(this.#events as TransportEvents).received(handedOver(chunk), chunk.byteLength)
+    return !this.#isStopped
+  }
+
+  // The carrier has ended: unless TLS tells of a close_notify behind what it has still to decrypt, that was the end.
+  #look(kind?: EndKind): void {
+    if (!this.#hasCarrierEnded || this.#isLooking) return
+    this.#isLooking = true
+    setImmediate(() =>
+      setImmediate(() => {
+        this.#isLooking = false
+        // It is looked at again when the reader goes on, and when the stream is empty.
+        if (this.#isStopped || this.#under.readableLength > 0) return
+        const mayEnd = kind !== 'cut' && this.#init.handshake.closeNotify === 'optional' && this.#boundary.isReached
+        this.#end(mayEnd ? 'orderly' : 'cut')
+      })
+    )
+  }
+
+  #end(kind: EndKind): void {
+    if (this.#isDestroyed || this.#hasEnded) return
+    this.#hasEnded = true
+    if (this.tls !== undefined) this.#events?.ended(kind)
+    else this.#failed(new Error('the peer ended the connection during the handshake'))
+  }
+
+  #secure(): void {
+    if (this.#isDestroyed || this.tls !== undefined) return
+    const { handshake, secured } = this.#init
+    const socket = this.#socket as TlsSocketInternals
+    let tls: ConnectionTls
+    try {
+      tls = handshake.conclude({ socket, chainError: handshake.isServer ? serverChainError(socket) : clientChainError(socket) })
+    } catch (error) {
+      this.reset()
+      this.#broke(error as Error)
+      return
+    }
+    this.tls = tls
+    secured()
+  }
+
+  #tell(news: 'written' | 'finished', error: Error | null | undefined): void {
+    if (!this.#isDestroyed) this.#events?.[news](error ? this.#causeOf(error) : undefined)
+  }
+
+  #failed(error: Error): void {
+    if (this.#isDestroyed) return
+    this.destroy()
+    this.#broke(error)
+  }
+
+  #broke(error: Error): void {
+    if (this.tls !== undefined) this.#events?.broken(this.#causeOf(error))
+    else this.#init.failed(handshakeError(this.#init.peer, error))
+  }
+
+  #giveUp(how: 'destroy' | 'reset'): void {
+    if (this.#isDestroyed) return
+    this.#isDestroyed = true
+    this.#carrier[how]()
+    this.#under.destroy()
+    this.#socket?.destroy()
+  }
+
+  #causeOf(error: Error): Error {
+    return isOfOpenSsl(error) ? recordError(this.#init.peer, error) : error
+  }
+}
+
+function entryOf(chunk: Buffer): WriteEntry {
+  return { chunk, encoding: 'buffer', byteLength: chunk.byteLength }
+}
+
+function connectTls(under: Duplex, handshake: Handshake): TLSSocket {
+  const { options, askFor } = handshake
+  // Only where it is known that a session taken up is the one that was offered.
+  const session = canWrapHandles() ? handshake.takeSession() : undefined
+  const offered = session === undefined ? {} : { session }
+  const checks = { rejectUnauthorized: false, checkServerIdentity: accept }
+  const tls = nodeTls().connect({ ...options, ...checks, ...offered, socket: under, servername: askFor ?? '' })
+  return tls.on('session', (session) => handshake.keep(session))
+}
+
+// The name is checked by whoever knows it, when the handshake is done.
+function accept(): undefined {}
+
+/** What is wrong with a server's chain: documented, but for being a mere code. */
+export function clientChainError({ authorizationError }: TLSSocket): Error | undefined {
+  if (!authorizationError) return undefined
+  return Object.assign(new Error(String(authorizationError)), { code: String(authorizationError) })
+}
+
+function serverChainError({ _handle }: TlsSocketInternals): Error | undefined {
+  if (typeof _handle?.verifyError !== 'function') return new Error('this runtime does not say whether a client certificate holds')
+  return _handle.verifyError() ?? undefined
+}

@@ -1,0 +1,259 @@
+// TLS over a connected net.Socket, on its very handle: a TLSSocket as a transport, used by the members of its implementer.
+
+import type { Socket } from 'node:net'
+import { nextTick, setImmediate } from '../async/platform.ts'
+import { handedOver, lent } from '../stream/read-buffer.ts'
+import type { Transport, TransportEvents, WriteEntry } from '../stream/transport.ts'
+import {
+  type CarrierHandle,
+  carrierHandle,
+  closeByReset,
+  createTlsSocket,
+  disown,
+  EALREADY,
+  type TlsSocketInternals,
+  type TlsSocketOwner
+} from '../system/tls-socket.ts'
+import type { ConnectionTls } from '../tls.ts'
+import type { Handshake } from './handshake.ts'
+import { handshakeError, isOfOpenSsl, recordError } from './tls-error.ts'
+
+/** What TLSWrap gathers is copied, and a record has no more; a longer buffer goes as it is. */
+const GATHER_SIZE = 16_384
+
+/** What is asked of a transport that speaks TLS. */
+export interface TlsInit {
+  readonly handshake: Handshake
+  /** The peer's address, for messages. */
+  readonly peer: string
+  /** Called when the handshake is done and the peer verified. */
+  readonly secured: () => void
+  /** Called in its place, and instead of `broken`, when that fails, or the connection is closed before. */
+  readonly failed: (error: Error) => void
+}
+
+/**
+ * Takes over `carrier`, which must be connected, with nothing in flight and nobody else reading from it. `early` are bytes that came
+ * from it before: they belong to the handshake.
+ */
+export class TlsTransport implements Transport, TlsSocketOwner {
+  readonly gatherSize = GATHER_SIZE
+  readonly mustEnd = true
+  // In steps of whole writes: nobody knows how many bytes of a record the carrier has taken.
+  readonly unsent = undefined
+  tls: ConnectionTls | undefined
+  readonly #carrier: Socket
+  readonly #init: TlsInit
+  #early: readonly Uint8Array[]
+  #raw: CarrierHandle | undefined
+  #socket: TlsSocketInternals | undefined
+  #events: TransportEvents | undefined
+  #isDestroyed = false
+  // Whether we told Node.js to read no more: libuv can't have seen FIN then.
+  #isStopped = false
+  #hasEnded = false
+  // Whether the write that is being handed over is so already.
+  #isWriting = false
+  #isHandedOver = false
+  #isInFlight = false
+  #endsBehindWrite = false
+
+  constructor(carrier: Socket, init: TlsInit, early: readonly Uint8Array[] = []) {
+    this.#carrier = carrier
+    this.#init = init
+    this.#early = early
+  }
+
+  get socket(): Socket {
+    return this.#socket ?? this.#carrier
+  }
+
+  get isDestroyed(): boolean {
+    return this.#isDestroyed
+  }
+
+  get taken(): number | undefined {
+    return this.#raw && this.#raw.bytesWritten - this.#raw.writeQueueSize
+  }
+
+  open(events: TransportEvents): void {
+    this.#events = events
+    this.#raw = carrierHandle(this.#carrier)
+    this.#carrier.on('error', (error) => this.failed(error))
+    if (this.#raw === undefined) {
+      // It was destroyed a moment before.
+      this.#carrier.on('close', () => this.wasClosed())
+      return
+    }
+    const { handshake } = this.#init
+    const tls = createTlsSocket(this.#carrier, handshake.options, this, lent.bytes)
+    this.#socket = tls
+    if (!handshake.isServer) this.#sayHello(tls)
+    // Before whatever else comes from the carrier, which is not read in this turn.
+    if (this.#early.length > 0) nextTick(() => this.#feed())
+  }
+
+  resume(): void {
+    this.#isStopped = false
+    if (!this.#isDestroyed && !this.#hasEnded) this.#socket?._read(0)
+  }
+
+  write(entries: WriteEntry[]): boolean {
+    this.#isWriting = true
+    this.#isHandedOver = false
+    const tls = this.#socket as TlsSocketInternals
+    const callback = (error?: Error | null): void => this.#written(error ?? undefined)
+    const { 0: first, length } = entries
+    if (length === 1) tls._write((first as WriteEntry).chunk, (first as WriteEntry).encoding, callback)
+    else tls._writev(Object.assign(entries, { allBuffers: entries.every(isBuffer) }), callback)
+    this.#isWriting = false
+    this.#isInFlight = !this.#isHandedOver
+    return this.#isHandedOver
+  }
+
+  // Not inside a read callback, nor in a microtask or tick of one: SSL_shutdown would meet records that are not decrypted, and fail the session.
+  end(): void {
+    setImmediate(() => this.#end())
+  }
+
+  destroy(): void {
+    if (this.#isDestroyed) return
+    this.#isDestroyed = true
+    this.socket.destroy()
+  }
+
+  reset(): void {
+    if (this.#isDestroyed) return
+    if (this.#raw !== undefined) closeByReset(this.#raw)
+    this.destroy()
+  }
+
+  /**
+   * Gives the TLS socket up as an ordinary one, to whoever reads and writes it from now on: `unread` comes first from it. Nothing may be in
+   * flight.
+   */
+  release(unread: readonly Uint8Array[]): Socket {
+    const tls = this.#socket as TlsSocketInternals
+    this.#isDestroyed = true
+    disown(tls)
+    for (const chunk of unread) tls.push(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
+    if (this.#hasEnded) tls.push(null)
+    return tls
+  }
+
+  // What the socket tells ---------------------------------------------------------------------------------------------
+
+  arrived(length: number): boolean {
+    return this.#received(lent.refill(), length)
+  }
+
+  pushed(chunk: Uint8Array): boolean {
+    return this.#received(handedOver(chunk), chunk.byteLength)
+  }
+
+  /**
+   * TLSWrap tells of close_notify and of a mere FIN in the same way. But libuv stops reading at FIN before it tells of it, and goes on at
+   * close_notify, which is told from within the read of its bytes.
+   */
+  sawEnd(): void {
+    if (this.#isDestroyed || this.#hasEnded) return
+    this.#hasEnded = true
+    const isOrderly = this.#isStopped || this.#raw?.readStart() === EALREADY
+    if (this.tls !== undefined) this.#events?.ended(isOrderly ? 'orderly' : 'cut')
+    else this.failed(new Error('the peer ended the connection during the handshake'))
+  }
+
+  shookHands(): void {
+    if (this.#isDestroyed) return
+    const socket = this.#socket as TlsSocketInternals
+    let tls: ConnectionTls
+    try {
+      tls = this.#init.handshake.conclude({ socket, chainError: socket._handle?.verifyError() ?? undefined })
+    } catch (error) {
+      // OpenSSL sends no alert for what it does not know: a reset is all that the peer can be told.
+      this.reset()
+      this.#broke(error as Error)
+      return
+    }
+    socket.authorized = tls.isAuthorized
+    this.tls = tls
+    this.#init.secured()
+  }
+
+  failed(error: Error): void {
+    if (this.#isDestroyed) return
+    this.destroy()
+    this.#broke(error)
+  }
+
+  wasClosed(): void {
+    this.#isDestroyed = true
+    // Of no consequence if it was told already.
+    if (this.tls === undefined) this.#broke(new Error('the connection was closed'))
+    this.#events?.released()
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+
+  #sayHello(tls: TlsSocketInternals): void {
+    const { handshake } = this.#init
+    const handle = tls._handle
+    if (handle === null) return
+    handle.enableSessionCallbacks()
+    handle.onnewsession = (_id, session) => handshake.keep(session)
+    const session = handshake.takeSession()
+    if (session !== undefined) handle.setSession(session)
+    if (handshake.askFor !== undefined) tls.setServername(handshake.askFor)
+    tls._start()
+  }
+
+  #feed(): void {
+    const early = this.#early
+    this.#early = []
+    for (const bytes of early) if (!this.#isDestroyed) this.#socket?._handle?.receive(bytes)
+  }
+
+  #received(buffer: ReturnType<typeof handedOver>, length: number): boolean {
+    if (this.#isDestroyed) return false
+    this.#isStopped = !(this.#events as TransportEvents).received(buffer, length)
+    return !this.#isStopped
+  }
+
+  #written(error: Error | undefined): void {
+    if (this.#isWriting && error === undefined) {
+      this.#isHandedOver = true
+      return
+    }
+    this.#isInFlight = false
+    if (this.#isWriting) nextTick(() => this.#events?.written(this.#causeOf(error as Error)))
+    else this.#events?.written(error && this.#causeOf(error))
+    if (this.#endsBehindWrite && !this.#isInFlight) this.end()
+  }
+
+  // FIN would overtake close_notify while TLSWrap has something in flight: an empty write comes back behind it.
+  #end(): void {
+    const tls = this.#socket
+    if (this.#isDestroyed || tls === undefined || tls._handle === null) return
+    // TLSWrap ends the process if it is given another write.
+    this.#endsBehindWrite = this.#isInFlight
+    if (this.#isInFlight) return
+    const finished = (error?: Error | null): void => {
+      if (!this.#isDestroyed) this.#events?.finished(error ? this.#causeOf(error) : undefined)
+    }
+    if (tls._handle.writeQueueSize === 0) tls._final(finished)
+    else tls._write('', 'latin1', (error) => (error ? finished(error) : this.end()))
+  }
+
+  #broke(error: Error): void {
+    if (this.tls !== undefined) this.#events?.broken(this.#causeOf(error))
+    else this.#init.failed(handshakeError(this.#init.peer, error))
+  }
+
+  #causeOf(error: Error): Error {
+    return isOfOpenSsl(error) ? recordError(this.#init.peer, error) : error
+  }
+}
+
+function isBuffer(entry: WriteEntry): boolean {
+  return typeof entry.chunk !== 'string'
+}

@@ -1,0 +1,144 @@
+// The certificates that tests need: made once per run, by openssl.
+
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Context } from 'mocha'
+import { needs } from './programs.ts'
+
+/** A certificate and its key, in PEM. */
+export interface Issued {
+  readonly cert: string
+  readonly key: string
+}
+
+export interface Certificates {
+  /** Where all of it lies as files, for programs: `NAME.pem`, `NAME.key`. */
+  readonly directory: string
+  /** Signs all of them but the stranger's. */
+  readonly ca: Issued
+  readonly strangersCa: Issued
+  /** For a.test, localhost, *.wild.test, bücher.test, 127.0.0.1 and ::1. */
+  readonly a: Issued
+  /** For the same names, with another key. */
+  readonly a2: Issued
+  readonly b: Issued
+  readonly rsa: Issued
+  readonly expired: Issued
+  readonly notYetValid: Issued
+  readonly client: Issued
+  /** Of `strangersCa`. */
+  readonly stranger: Issued
+  /** The key of `a`, encrypted with `passphrase`. */
+  readonly encryptedKey: string
+  readonly passphrase: string
+  /** `a` under a certificate between it and the CA, and that one alone. */
+  readonly chained: Issued
+  readonly intermediate: string
+}
+
+const NAMES_OF_A = 'DNS:a.test,DNS:localhost,DNS:*.wild.test,DNS:xn--bcher-kva.test,IP:127.0.0.1,IP:::1'
+const PASSPHRASE = 'open sesame'
+
+let made: Certificates | undefined
+
+/** Skips the block without openssl. Call it in a `before` hook; later calls give the same. */
+export function useCertificates(context: Context): Certificates {
+  needs(context, 'openssl')
+  context.timeout(60_000)
+  made ??= make()
+  return made
+}
+
+function make(): Certificates {
+  const directory = mkdtempSync(join(tmpdir(), 'it-tcp-certificates-'))
+  process.on('exit', () => rmSync(directory, { recursive: true, force: true }))
+  const at = (name: string): string => join(directory, name)
+  const openssl = (...args: string[]): void => {
+    execFileSync('openssl', args, { cwd: directory, stdio: 'pipe' })
+  }
+  const read = (name: string): string => readFileSync(at(name), 'utf8')
+  const issued = (name: string): Issued => ({ cert: read(`${name}.pem`), key: read(`${name}.key`) })
+
+  let lastSerial = 0x1000
+  const key = (name: string): void => {
+    openssl('ecparam', '-name', 'prime256v1', '-genkey', '-noout', '-out', `${name}.key`)
+  }
+  const authority = (name: string, subject: string): Issued => {
+    key(name)
+    openssl(
+      ...['req', '-x509', '-new', '-key', `${name}.key`, '-days', '3650', '-subj', `/CN=${subject}`, '-out', `${name}.pem`],
+      ...['-addext', 'basicConstraints=critical,CA:TRUE', '-addext', 'keyUsage=critical,keyCertSign,cRLSign']
+    )
+    return issued(name)
+  }
+  const leaf = (name: string, subject: string, names: string, { by = 'ca', from, to, usage }: Signing = {}): Issued => {
+    if (!existsSync(at(`${name}.key`))) key(name)
+    openssl('req', '-new', '-key', `${name}.key`, '-subj', `/CN=${subject}`, '-out', `${name}.csr`)
+    writeFileSync(at(`${name}.ext`), usage ?? usageOfLeaf(names))
+    writeFileSync(at(`${name}.index`), '')
+    writeFileSync(at(`${name}.serial`), (++lastSerial).toString(16).padStart(16, '0'))
+    writeFileSync(at(`${name}.cnf`), signingConfig(name))
+    openssl(
+      ...['ca', '-batch', '-config', `${name}.cnf`, '-notext', '-cert', `${by}.pem`, '-keyfile', `${by}.key`],
+      ...['-in', `${name}.csr`, '-out', `${name}.pem`, '-extfile', `${name}.ext`],
+      ...['-startdate', from ?? '20200101000000Z', '-enddate', to ?? '20450101000000Z']
+    )
+    return issued(name)
+  }
+
+  const ca = authority('ca', 'it-tcp test CA')
+  const strangersCa = authority('strangers-ca', 'a stranger')
+  const a = leaf('a', 'a.test', NAMES_OF_A)
+  openssl('ec', '-in', 'a.key', '-aes128', '-passout', `pass:${PASSPHRASE}`, '-out', 'encrypted.key')
+  openssl('genrsa', '-out', 'rsa.key', '2048')
+  leaf('intermediate', 'it-tcp test intermediate', '', { usage: 'basicConstraints=critical,CA:TRUE\nkeyUsage=keyCertSign\n' })
+  const chained = leaf('chained', 'a.test', NAMES_OF_A, { by: 'intermediate' })
+  const intermediate = read('intermediate.pem')
+  return {
+    directory,
+    ca,
+    strangersCa,
+    a,
+    a2: leaf('a2', 'a.test', NAMES_OF_A),
+    b: leaf('b', 'b.test', 'DNS:b.test'),
+    rsa: leaf('rsa', 'a.test', NAMES_OF_A),
+    expired: leaf('expired', 'a.test', NAMES_OF_A, { from: '20200101000000Z', to: '20210101000000Z' }),
+    notYetValid: leaf('not-yet-valid', 'a.test', NAMES_OF_A, { from: '20440101000000Z', to: '20450101000000Z' }),
+    client: leaf('client', 'client', 'DNS:client.test'),
+    stranger: leaf('stranger', 'stranger', 'DNS:stranger.test', { by: 'strangers-ca' }),
+    encryptedKey: read('encrypted.key'),
+    passphrase: PASSPHRASE,
+    chained: { cert: chained.cert + intermediate, key: chained.key },
+    intermediate
+  }
+}
+
+interface Signing {
+  readonly by?: string
+  readonly from?: string
+  readonly to?: string
+  /** The extensions, where they are not those of a leaf. */
+  readonly usage?: string
+}
+
+function usageOfLeaf(names: string): string {
+  return `subjectAltName=${names}\nbasicConstraints=CA:FALSE\nkeyUsage=digitalSignature\nextendedKeyUsage=serverAuth,clientAuth\n`
+}
+
+function signingConfig(name: string): string {
+  return [
+    '[ca]',
+    'default_ca=d',
+    '[d]',
+    `database=${name}.index`,
+    `serial=${name}.serial`,
+    'new_certs_dir=.',
+    'default_md=sha256',
+    'policy=p',
+    '[p]',
+    'commonName=supplied',
+    ''
+  ].join('\n')
+}

@@ -1,0 +1,89 @@
+import { expect } from 'chai'
+import { type Certificates, useCertificates } from '../helpers/certificates.ts'
+import { useScope } from '../helpers/scope.ts'
+import { relayed, VERSIONS } from '../helpers/tls-ends.ts'
+import { turns, until } from '../helpers/until.ts'
+
+const RECORDS = 50
+
+describe('TlsTransport', () => {
+  let made: Certificates
+
+  before(function () {
+    made = useCertificates(this)
+  })
+
+  const scope = useScope()
+
+  for (const version of VERSIONS) {
+    for (const to of ['client', 'server'] as const) {
+      describe(`over ${version}, as ${to}`, () => {
+        // Where SSL_shutdown meets records that are not decrypted, they are lost without a word.
+        for (const [when, later] of Object.entries({
+          'from the news of the first bytes': (then: () => void) => then(),
+          'in a microtask of it': (then: () => void) => queueMicrotask(then),
+          'in a tick of it': (then: () => void) => process.nextTick(then),
+          'in a turn of its own': (then: () => void) => setImmediate(then),
+          'before any byte': undefined
+        })) {
+          it(`end() loses nothing of ${RECORDS} records in one packet when called ${when}`, async () => {
+            const relay = await relayed(scope, made, version, to)
+            const { receiver, sender } = relay
+            relay.hold()
+            for (let record = 0; record < RECORDS; record++) await sender.write(`record ${record}\n`)
+            const bytes = await relay.held()
+            receiver.onReceived = () => {
+              receiver.onReceived = undefined
+              later?.(() => receiver.transport.end())
+            }
+            if (later === undefined) receiver.transport.end()
+            await relay.deliver(bytes)
+            await until(() => sender.end === 'orderly', 'the sender is told of our end')
+            sender.transport.end()
+            await relay.deliver(await relay.heldToFin())
+            await until(() => receiver.end, 'the end is told')
+            expect(receiver.end).to.equal('orderly')
+            expect(receiver.text).to.equal(Array.from({ length: RECORDS }, (_, record) => `record ${record}\n`).join(''))
+          })
+        }
+
+        it('end() comes behind all that was written, however much that is', async () => {
+          const relay = await relayed(scope, made, version, to)
+          const { receiver, sender } = relay
+          const chunk = new Uint8Array(16_000_000)
+          relay.stall()
+          sender.transport.write([{ chunk, encoding: 'buffer', byteLength: chunk.byteLength }])
+          sender.transport.end()
+          await turns(20)
+          expect(sender.isFinished).to.equal(false)
+          relay.flow()
+          await until(() => receiver.end, 'the end is told')
+          expect(receiver.end).to.equal('orderly')
+          expect(receiver.length).to.equal(chunk.byteLength + 1)
+          expect(sender.isFinished).to.equal(true)
+        })
+
+        it('counts what the carrier took, and never backwards', async () => {
+          const relay = await relayed(scope, made, version, to)
+          const { sender, receiver } = relay
+          relay.hold()
+          const before = sender.transport.taken as number
+          await sender.write(new Uint8Array(100_000))
+          await relay.held()
+          const after = sender.transport.taken as number
+          expect(after - before).to.be.within(100_000, 101_000)
+          expect(sender.transport).to.include({ unsent: undefined, mustEnd: true, gatherSize: 16_384, isDestroyed: false })
+          receiver.transport.destroy()
+          expect(receiver.transport.isDestroyed).to.equal(true)
+        })
+
+        it('reset() is a RST, and tells the owner that it is released', async () => {
+          const { receiver, sender } = await relayed(scope, made, version, to)
+          sender.transport.reset()
+          await until(() => sender.isClosed && receiver.end)
+          expect(receiver.end).to.be.instanceOf(Error)
+        })
+      })
+    }
+  }
+})
