@@ -40,6 +40,8 @@ const sources = readdirSync('src', { recursive: true, encoding: 'utf8' })
   .filter((file) => file.endsWith('.ts'))
   .map((file) => join('src', file))
 
+const NAMES = { 'it-tcp': exportsOf('index.ts'), 'it-tcp/testing': exportsOf('testing.ts') }
+
 describe('the documents', () => {
   const frames = framesOf(readFileSync(join('test', 'frames.md'), 'utf8'))
   const programs = documents.flatMap((document) => programsOf(document, readFileSync(document, 'utf8'), frames))
@@ -174,26 +176,35 @@ function programsOf(document: string, text: string, frames: ReadonlyMap<string, 
   })
 }
 
-/** The names that a module of the package exports. */
-function exportsOf(file: string): string[] {
-  const text = readFileSync(join('src', file), 'utf8')
-  const lists = [...text.matchAll(/^export (?:type )?\{([^}]*)\}/gm)].flatMap(([, list = '']) => list.split(','))
-  return [
-    ...lists.map((name) => name.replace(/^.* as |^\s*type /, '').trim()),
-    ...[...text.matchAll(/^export (?:async )?function (\w+)/gm)].map(([, name]) => name as string)
-  ]
-}
-
 function examplesOf(source: string, text: string): { name: string; code: string }[] {
-  const modules = { 'it-tcp': exportsOf('index.ts'), 'it-tcp/testing': exportsOf('testing.ts') }
+  const entries = Object.keys(NAMES) as (keyof typeof NAMES)[]
   return [...text.matchAll(/^ *\* ```ts\n(.*?)^ *\* ```$/gms)].map(({ 1: block = '', index }) => {
     const code = block.replaceAll(/^ *\* ?/gm, '')
-    const used = Object.entries(modules).map(([module, names]) => {
-      return `import { ${names.filter((name) => new RegExp(`\\b${name}\\b`).test(code)).join(', ')} } from '${module}'\n`
-    })
-    const imports = code.startsWith('import ') ? '' : used.join('')
+    const imports = code.startsWith('import ') ? '' : entries.map((entry) => importFrom(entry, code)).join('')
     return { name: `src-${basename(source, '.ts')}-${text.slice(0, index).split('\n').length}`, code: `${imports}${code}\nexport {}\n` }
   })
+}
+
+/** The line that imports what `code` uses of an entry of the package; nothing where that is nothing. */
+function importFrom(entry: keyof typeof NAMES, code: string): string {
+  const used = NAMES[entry].filter((name) => new RegExp(`\\b${name}\\b`).test(code))
+  return used.length === 0 ? '' : `import { ${used.join(', ')} } from '${entry}'\n`
+}
+
+/** What a file of `src` exports. */
+function exportsOf(source: string): string[] {
+  const text = readFileSync(join('src', source), 'utf8')
+  const lists = [...text.matchAll(/^export (?:type )?\{([^}]*)\}/gm)].flatMap(([, list = '']) => list.split(','))
+  const functions = [...text.matchAll(/^export function (\w+)/gm)].map(([, name = '']) => name)
+  return [
+    ...lists.map((name) =>
+      name
+        .replace(/^.* as /, '')
+        .replace(/^\s*type /, '')
+        .trim()
+    ),
+    ...functions
+  ]
 }
 
 /** Free ports in place of 80 and 80xx, a directory in place of /run, and this machine in place of others. */
