@@ -20,7 +20,7 @@ export interface UnixAddress {
   readonly path: string
 }
 
-/** The address of either end of a connection, or of a server; `family` tells which kind. */
+/** The address of either end of a connection, or of a server; `family` says which kind. */
 export type SocketAddress = InetAddress | UnixAddress
 
 /** The address of a unix socket that was not bound, as a client's seldom is. */
