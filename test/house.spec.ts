@@ -21,7 +21,7 @@ const LONGEST_FILE = 300
 
 const LONGEST_SPEC = 600
 // Rooms of tests that are not rooms of `src`: the command, the examples, other programs, faults, and what runs for long.
-const ROOMS_OF_TESTS = ['cli', 'examples', 'faults', 'interop', 'load', 'model', 'realms']
+const ROOMS_OF_TESTS = ['cli', 'examples', 'faults', 'interop', 'load', 'model', 'realms', 'runtimes']
 // Specs of the whole at the top of `test`, beside those of the public words, which start with the name of the word's file.
 const SPECS_OF_THE_WHOLE = [
   'api',

@@ -1,12 +1,12 @@
 import { join } from 'node:path'
 import { expect } from 'chai'
-import { type Connection, connect, listen, onFile, toFile } from '../src/index.ts'
-import { kernelGateAvailable } from '../src/system/descriptors.ts'
-import { IS_LINUX, WITHOUT_LIBC } from './helpers/gates.ts'
-import { runNode, skipIf } from './helpers/programs.ts'
-import { useScope } from './helpers/scope.ts'
-import { inEverySetting } from './helpers/settings.ts'
-import { openEnds, openPair, TRANSPORTS } from './helpers/transports.ts'
+import { type Connection, connect, listen, onFile, toFile } from '../../src/index.ts'
+import { kernelGateAvailable } from '../../src/system/descriptors.ts'
+import { IS_LINUX, WITHOUT_LIBC } from '../helpers/gates.ts'
+import { runNode, skipIf } from '../helpers/programs.ts'
+import { useScope } from '../helpers/scope.ts'
+import { inEverySetting } from '../helpers/settings.ts'
+import { openEnds, openPair, TRANSPORTS } from '../helpers/transports.ts'
 
 const INDEX = new URL('../src/index.js', import.meta.url).href
 
