@@ -106,6 +106,23 @@ export interface WithConnectionOptions extends ConnectOptions {
   linger?: number
 }
 
+/** From whom a server takes PROXY headers. */
+export interface ProxyProtocolOptions {
+  /**
+   * The IP addresses and CIDR ranges that may send a header, `'unix'` for the peers of a unix socket, or `'anybody'`, who can then claim to be
+   * anybody. Others are turned away before a byte of theirs is read.
+   *
+   * @default none: it must be given
+   */
+  from: readonly string[] | 'anybody'
+  /**
+   * Bytes that a header of version 2 may announce behind its first 16.
+   *
+   * @default 4096
+   */
+  maxLength?: number
+}
+
 /** The options of `listen`. */
 export interface ListenOptions<A = SocketAddress> extends ConnectionOptions {
   /**
@@ -142,13 +159,11 @@ export interface ListenOptions<A = SocketAddress> extends ConnectionOptions {
   maxConnectionsPerAddress?: number
   /**
    * Takes the client's address from a PROXY header, of either version, which every connection must then start with: for servers behind a
-   * balancer. `from` lists the IP addresses and CIDR ranges that may send one, with `'unix'` for the peers of a Unix socket; with
-   * `'anybody'`, anybody can claim to be anybody. Others are turned away before a byte from them is read. `maxLength` is how many bytes a
-   * header of version 2 may announce.
+   * balancer. Senders that are not listed are turned away before a byte from them is read.
    *
-   * @default undefined: no header is looked for; `maxLength` 4096
+   * @default none: no header is looked for
    */
-  proxyProtocol?: { from: readonly string[] | 'anybody'; maxLength?: number }
+  proxyProtocol?: ProxyProtocolOptions
   /**
    * Uses TLS with every client, from the first byte (after a PROXY header): the handler is called when the handshake is done. A client
    * whose handshake fails is turned away.
@@ -210,7 +225,8 @@ export function connectionSettings(action: string, options: ConnectionOptions): 
 
 /** Checks that `options` is an object: anything else in its place would otherwise be no options at all. */
 export function checkOptions(action: string, options: unknown): void {
-  if (options === null || typeof options !== 'object') {
+  // Of a list or a signal nothing would be taken, and what was meant would not hold.
+  if (options === null || typeof options !== 'object' || Array.isArray(options) || isAbortSignal(options)) {
     throw new TypeError(`${action} as 'options' must be an object: received ${inspect(options)}`)
   }
 }

@@ -204,7 +204,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     return this.#machine.lifetime.isClosing
   }
 
-  /** What the server has counted since it was created. */
+  /** What the server has counted since it was created. Never throws. */
   statistics(): ServerStatistics {
     return this.#machine.statistics
   }

@@ -20,7 +20,7 @@ export const TlsContext = Object.freeze({
    * import { onPort, Server, TlsContext } from 'it-tcp'
    *
    * const tls = TlsContext.create({ cert: readFileSync('cert.pem'), key: readFileSync('key.pem') })
-   * const server = await Server.create(onPort(465), { tls }, ({ writer }) => writer.write('hello\n'))
+   * const server = await Server.create(onPort(465), { tls }, async ({ reader, writer }) => writer(reader))
    * process.on('SIGHUP', () => tls.replace({ cert: readFileSync('cert.pem'), key: readFileSync('key.pem') }))
    * ```
    */

@@ -21,11 +21,23 @@ export interface TlsOptions {
    * @default none
    */
   alpn?: readonly string[]
-  /** The certificate in PEM, with those between it and the root behind it. */
+  /**
+   * The certificate in PEM, followed by those between it and the root.
+   *
+   * @default none
+   */
   cert?: Pem
-  /** The private key of `cert` in PEM. */
+  /**
+   * The private key of `cert` in PEM.
+   *
+   * @default none
+   */
   key?: Pem
-  /** What `key` is encrypted with. */
+  /**
+   * What `key` is encrypted with.
+   *
+   * @default none: the key is not encrypted
+   */
   passphrase?: string
   /**
    * The certificates that the peer's chain must lead to, in PEM.
@@ -41,7 +53,11 @@ export interface TlsOptions {
    * @default 'required'
    */
   closeNotify?: 'required' | 'optional'
-  /** Whatever else `tls.createSecureContext` takes: `ciphers`, `crl`, `maxVersion`, … except what has an option of its own here. */
+  /**
+   * Whatever else `tls.createSecureContext` takes: `ciphers`, `crl`, `maxVersion`, … except what has an option of its own here.
+   *
+   * @default none
+   */
   secureContext?: SecureContextOptions
 }
 
@@ -75,7 +91,17 @@ export interface TlsIdentity {
 
 /** The TLS options of a server. */
 export interface TlsContextOptions extends TlsOptions, TlsIdentity {
+  /**
+   * The certificate in PEM, followed by those between it and the root.
+   *
+   * @default none: it must be given
+   */
   cert: Pem
+  /**
+   * The private key of `cert` in PEM.
+   *
+   * @default none: it must be given
+   */
   key: Pem
   /**
    * Whether clients are asked for a certificate, which must lead to `ca`: `'required'` turns away clients without such a certificate;
@@ -88,6 +114,8 @@ export interface TlsContextOptions extends TlsOptions, TlsIdentity {
    * Chooses the context by the name that the client asks for, in lower case and without a trailing dot. All options of the returned context
    * apply; `undefined` means this context. It must settle within `handshakeTimeout`; if it throws or rejects, that client is turned away.
    * Not called for a client that asks for no name. A `contextFor` of the returned context is not called.
+   *
+   * @default none: this context for every name
    */
   contextFor?: (serverName: string) => TlsContext | undefined | Promise<TlsContext | undefined>
 }

@@ -17,6 +17,11 @@ export function currentTurn(): number {
   return turn
 }
 
+/** Resolves in the event loop's next turn. */
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
+}
+
 function endTurn(): void {
   isEndAwaited = false
   turn++

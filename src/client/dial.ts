@@ -8,6 +8,7 @@ import { doNothing } from '../async/do-nothing.ts'
 import { setImmediate } from '../async/platform.ts'
 import { startTimer } from '../async/timer.ts'
 import { ConnectError, ConnectTimeoutError } from '../errors.ts'
+import { netRefusal } from '../system/permission.ts'
 import type { BindOptions, WhereToConnect } from '../where-to-connect.ts'
 import { type Attempt, inTurns, race } from './happy-eyeballs.ts'
 
@@ -71,6 +72,8 @@ export async function dial(
     lastFailure = error
   }
   try {
+    const refusal = netRefusal()
+    if (refusal !== undefined) throw new ConnectError(target, refusal)
     const known = 'path' in target ? { path: target.path } : numericEndpoint(target, bind)
     const endpoints = known === undefined ? await lookUp(target, bind, lookup, deadline) : [known]
     const attempts = endpoints.map((endpoint) => attempt(endpoint, createSocket, onFailure))
