@@ -5,6 +5,7 @@ import type { TLSSocket } from 'node:tls'
 import { inspect } from 'node:util'
 import { type SocketAddress, UNNAMED } from './address.ts'
 import { now } from './async/clock.ts'
+import { doNothing } from './async/do-nothing.ts'
 import { type DialLimits, type Dialled, dial, inetAddresses, isUnix, type Step } from './client/dial.ts'
 import { dialCustom } from './client/dial-custom.ts'
 import { sendFirst } from './client/send-first.ts'
@@ -177,7 +178,7 @@ export async function withConnection<A extends SocketAddress, T>(
     await connection.close(closeOptions)
     return result
   } catch (error) {
-    await connection.close(closeOptions).catch(ignore)
+    await connection.close(closeOptions).catch(doNothing)
     throw error
   }
 }
@@ -258,5 +259,3 @@ function checkWhere(where: unknown): void {
     )
   }
 }
-
-function ignore(): void {}
