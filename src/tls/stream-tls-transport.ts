@@ -11,13 +11,11 @@ import type { EndKind, Transport, TransportEvents, WriteEntry } from '../stream/
 import type { TlsSocketInternals } from '../system/tls-socket.ts'
 import type { ConnectionTls } from '../tls.ts'
 import { RecordBoundary } from './record-boundary.ts'
-import { clientChainError, secureStream, serverChainError } from './secure-stream.ts'
+import { chainError, ENDED_WITH_PEER, endWhenQuiet, entryOf, LEAVES_CARRIER_OPEN, secureStream } from './secure-stream.ts'
 import { handshakeError, isOfOpenSsl, recordError } from './tls-error.ts'
 import type { TlsInit } from './tls-transport.ts'
 
 const GATHER_SIZE = 16_384
-// Bun answers a close_notify with its own at once: what is written behind it is dropped, and nobody is told.
-const ENDS_WITH_PEER = process.versions.bun !== undefined
 
 type Callback = (error?: Error | null) => void
 
@@ -45,6 +43,7 @@ export class StreamTlsTransport implements Transport, TransportEvents {
   #isLooking = false
   #hasEnded = false
   #isWriting = false
+  #isEnding = false
 
   constructor(carrier: Transport, init: TlsInit, early: readonly Uint8Array[] = []) {
     this.#carrier = carrier
@@ -112,8 +111,8 @@ export class StreamTlsTransport implements Transport, TransportEvents {
     // Never from inside the command: how soon a runtime calls back is its own affair.
     const callback: Callback = (error) => nextTick(() => this.#wrote(error))
     this.#isWriting = true
-    if (ENDS_WITH_PEER && this.#hasEnded) {
-      callback(endedWithPeer())
+    if (ENDED_WITH_PEER !== undefined && this.#hasEnded) {
+      callback(ENDED_WITH_PEER())
       return false
     }
     if (length === 1) tls._write((first as WriteEntry).chunk, (first as WriteEntry).encoding, callback)
@@ -124,7 +123,7 @@ export class StreamTlsTransport implements Transport, TransportEvents {
   // See the transport over a handle.
   end(): void {
     setImmediate(() => {
-      if (!this.#isDestroyed) this.#socket?._final((error) => this.#tell('finished', error))
+      if (!this.#isDestroyed) this.#socket?._final((error) => this.#finish(error))
     })
   }
 
@@ -182,6 +181,7 @@ export class StreamTlsTransport implements Transport, TransportEvents {
       return
     }
     this.#sending = entries.reduce((sum, { byteLength }) => sum + byteLength, 0)
+    if (this.#isEnding) endWhenQuiet(this.#under)
     this.#sent = callback
     if (this.#carrier.write(entries)) this.written()
   }
@@ -231,7 +231,7 @@ export class StreamTlsTransport implements Transport, TransportEvents {
   #end(kind: EndKind): void {
     if (this.#isDestroyed || this.#hasEnded) return
     this.#hasEnded = true
-    if (ENDS_WITH_PEER) nextTick(() => this.#wrote(endedWithPeer()))
+    if (ENDED_WITH_PEER !== undefined) nextTick(() => this.#wrote(ENDED_WITH_PEER?.()))
     if (this.tls !== undefined) this.#events?.ended(kind)
     else this.#failed(new Error('the peer ended the connection during the handshake'))
   }
@@ -242,7 +242,7 @@ export class StreamTlsTransport implements Transport, TransportEvents {
     const socket = this.#socket as TlsSocketInternals
     let tls: ConnectionTls
     try {
-      tls = handshake.conclude({ socket, chainError: handshake.isServer ? serverChainError(socket) : clientChainError(socket) })
+      tls = handshake.conclude({ socket, chainError: chainError(socket, handshake.isServer) })
     } catch (error) {
       this.reset()
       this.#broke(error as Error)
@@ -260,6 +260,14 @@ export class StreamTlsTransport implements Transport, TransportEvents {
     if (!this.#isWriting) return
     this.#isWriting = false
     this.#tell('written', error)
+  }
+
+  #finish(error: Error | null | undefined): void {
+    if (!LEAVES_CARRIER_OPEN || error || this.#under.writableFinished) this.#tell('finished', error)
+    else {
+      this.#isEnding = true
+      endWhenQuiet(this.#under.once('finish', () => this.#tell('finished', undefined)))
+    }
   }
 
   #failed(error: Error): void {
@@ -287,12 +295,4 @@ export class StreamTlsTransport implements Transport, TransportEvents {
   #causeOf(error: Error): Error {
     return isOfOpenSsl(error) ? recordError(this.#init.peer, error) : error
   }
-}
-
-function endedWithPeer(): Error {
-  return new Error('over TLS, this runtime ends its own side with the peer, and sends nothing more')
-}
-
-function entryOf(chunk: Buffer): WriteEntry {
-  return { chunk, encoding: 'buffer', byteLength: chunk.byteLength }
 }
