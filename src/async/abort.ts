@@ -25,7 +25,13 @@ export function onceAborted(signal: AbortSignal | undefined, onAbort: (reason: u
   allowManyListeners(signal)
   const listener = (): void => onAbort(signal.reason)
   signal.addEventListener('abort', listener, { once: true })
-  return () => signal.removeEventListener('abort', listener)
+  return () => {
+    try {
+      signal.removeEventListener('abort', listener)
+    } catch {
+      // One of the program's own. Whoever waits has to be told all the same.
+    }
+  }
 }
 
 /** Settles as `promise` does, or rejects with `signal.reason` as soon as `signal` aborts. */
