@@ -67,7 +67,7 @@ export function connectSocket(
 export function connectSocket(where: WhereToConnect<SocketAddress>, options?: ConnectSocketOptions): Promise<Socket>
 export async function connectSocket(where: WhereToConnect<SocketAddress>, options: ConnectSocketOptions = {}): Promise<Socket> {
   checkWhere(where)
-  if (where.dial !== undefined) throw new TypeError(`${ACTION} as there is no socket to be had of 'where': received ${inspect(where)}`)
+  if (where.dial !== undefined) throw new TypeError(`${ACTION} as 'where' has no socket: received ${inspect(where)}`)
   const limits = dialLimits(options)
   const terms = tlsTerms(options, where)
   const steps = stepsOf(options)
@@ -221,7 +221,7 @@ async function carry<A extends SocketAddress>(
 ): Promise<Ends<A> & { transport: Transport }> {
   if (where.dial !== undefined) {
     if (steps.length > 0)
-      throw new TypeError(`${ACTION} as 'proxyHeader' needs a socket, which 'where' has not: received ${inspect(where)}`)
+      throw new TypeError(`${ACTION} as 'proxyHeader' needs a socket, which 'where' does not have: received ${inspect(where)}`)
     return (await dialCustom(where.dial, where, limits)) as Carried & Ends<SocketAddress> as { transport: Transport } & Ends<A>
   }
   const dialled = await dial(where, limits, createDialSocket, steps)

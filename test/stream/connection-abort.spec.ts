@@ -292,7 +292,7 @@ describe('Connection', () => {
           const seen = peerSees(peer)
           const error = await rejection(connection.reader.read())
           expect(error).to.be.instanceOf(IdleTimeoutError).with.property('code', 'ERR_IDLE_TIMEOUT')
-          expect((error as Error).message).to.match(/^No byte went to or came from .+ for 50 ms$/)
+          expect((error as Error).message).to.match(/^No byte was sent to or received from .+ for 50 ms$/)
           await connection.closed
           expect(connection.signal.reason).to.equal(error)
           expect(() => connection.writer.write('late')).to.throw(IdleTimeoutError)
