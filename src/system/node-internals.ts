@@ -1,5 +1,8 @@
 // All that is used here of Node.js and not documented there: the libuv handles under its servers and sockets.
 //
+// What else is not documented has a file of its own: TLS in tls-socket.ts, how sockets are made in ../stream/net-socket.ts, and what only Node.js 20 and
+// 22 need in libuv-before-1-52.ts.
+//
 // Each of these has been the same from Node.js 20 to 26. What happens where one is missing is said beside it.
 
 import cluster from 'node:cluster'
