@@ -1,10 +1,11 @@
+import { join } from 'node:path'
 import { expect } from 'chai'
-import { type Connection, onPortChosenByOs, Server } from '../../src/index.ts'
+import { type Connection, onFile, onPortChosenByOs, Server, type SocketAddress } from '../../src/index.ts'
 import { streamBinding } from '../../src/system/node-internals.ts'
 import { rawClient, readToEnd } from '../helpers/raw.ts'
 import { type Scope, useScope } from '../helpers/scope.ts'
 import { TOO_MUCH } from '../helpers/transports.ts'
-import { turns } from '../helpers/until.ts'
+import { turns, until } from '../helpers/until.ts'
 
 // The laws of a connection are in connection.spec.ts, over accepted connections too, which have this transport where Node.js has the binding for it.
 describe('HandleTransport', () => {
@@ -56,6 +57,32 @@ describe('HandleTransport', () => {
     expect((await received).toString()).to.equal('answer')
   })
 
+  it('reads no more than there is room for, and goes on when there is', async () => {
+    const [served, client] = await accepted(scope)
+    client.end(TOO_MUCH)
+    await until(() => served.reader.bytesAvailable > 0)
+    await turns(100)
+    expect(served.reader.bytesAvailable).to.be.below(1024 * 1024)
+    expect((await served.reader.readAll()).byteLength).to.equal(TOO_MUCH.byteLength)
+  })
+
+  it('sends a short write that has to wait as it was, whatever else is written meanwhile', async () => {
+    // Short writes fill the buffers of a unix socket within some hundreds.
+    const [served, client] = await accepted(scope, join(scope.tempDir(), 's'))
+    const [other] = await accepted(scope)
+    const numbered = (number: number): Uint8Array => Buffer.from(String(number).padStart(64))
+    let count = 0
+    for (; served.writer.bytesPending === 0; count++) {
+      served.writer.write(numbered(count))
+      await turns()
+    }
+    other.writer.write(numbered(-1))
+    const received = readToEnd(client)
+    client.end()
+    await served.close()
+    expect((await received).toString()).to.equal(Array.from({ length: count }, (_, i) => String(i).padStart(64)).join(''))
+  })
+
   it('gives a destroyed socket once the connection is closed', async () => {
     const [served, client] = await accepted(scope)
     client.end()
@@ -64,12 +91,13 @@ describe('HandleTransport', () => {
   })
 })
 
-async function accepted(scope: Scope): Promise<[served: Connection, client: Awaited<ReturnType<typeof rawClient>>]> {
+async function accepted(scope: Scope, path?: string): Promise<[served: Connection, client: Awaited<ReturnType<typeof rawClient>>]> {
   let arrived: (connection: Connection) => void = () => {}
   const connection = new Promise<Connection>((resolve) => {
     arrived = resolve
   })
-  const server = await Server.create(onPortChosenByOs({ host: '127.0.0.1' }), async (served) => {
+  const where = path === undefined ? onPortChosenByOs({ host: '127.0.0.1' }) : onFile(path)
+  const server = await Server.create<SocketAddress, number | string>(where, async (served) => {
     arrived(served)
     await served.closed
   })
