@@ -17,10 +17,10 @@ import type { Transport, TransportEvents, WriteEntry } from './transport.ts'
 // libuv before 1.52 reports data and a RST that arrive before one poll as data and an end (libuv/libuv#4997). An end in the turn
 // of the last data may be such a one: reading once more tells the truth.
 const [uvMajor = 0, uvMinor = 0] = (process.versions.uv ?? '').split('.').map(Number)
-const mayMistakeReset = isPlainNode && uvMajor === 1 && uvMinor < 52
+export const mayMistakeReset = isPlainNode && uvMajor === 1 && uvMinor < 52
 
 /** Bytes handed over in one system call at most: enough to keep the kernel busy, and a bound. */
-const GATHER_SIZE = 524_288
+export const GATHER_SIZE = 524_288
 
 /** A connected socket. */
 export class NetTransport implements Transport {
@@ -40,7 +40,9 @@ export class NetTransport implements Transport {
   #writeError: Error | undefined
   #own: Uint8Array<ArrayBuffer> | undefined
 
-  constructor(socket: Socket) {
+  /** `isEnded` if the peer's end was seen before. */
+  constructor(socket: Socket, isEnded = false) {
+    if (isEnded) this.#endsSeen = 1
     this.socket = socket
     const internals = socket as unknown as SocketInternals
     internals[OWNER] = this
