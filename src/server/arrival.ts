@@ -6,7 +6,7 @@ import type { ConnectionSettings } from '../options.ts'
 import type { ByteConnection } from '../stream/byte-connection.ts'
 import { openConnection } from '../stream/connection-facade.ts'
 import { HandleTransport } from '../stream/handle-transport.ts'
-import { createAcceptedSocket, setKeepAlive, socketAddresses } from '../stream/net-socket.ts'
+import { createAcceptedSocket, setSilenceLimits, socketAddresses } from '../stream/net-socket.ts'
 import { NetTransport } from '../stream/net-transport.ts'
 import type { Transport } from '../stream/transport.ts'
 import { isStreamHandle, streamBinding } from '../system/node-internals.ts'
@@ -67,7 +67,7 @@ export class Arrivals {
     const socket = 'handle' in client ? createAcceptedSocket(client.handle, keepAlive) : client.socket
     if (!this.#socket.inheritsSocketOptions && family !== 'unix') {
       socket.setNoDelay(true)
-      setKeepAlive(socket, keepAlive)
+      setSilenceLimits(socket, this.#settings)
     }
     return socket
   }

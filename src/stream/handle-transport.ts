@@ -5,10 +5,11 @@
 import { Socket } from 'node:net'
 import { nextTick } from '../async/platform.ts'
 import { currentTurn } from '../async/turn.ts'
+import { mayMistakeReset, readsOnceMore } from '../system/libuv-before-1-52.ts'
 import { type HandleRequest, type StreamBinding, type StreamHandle, streamBinding } from '../system/node-internals.ts'
 import { systemError } from '../system/system-error.ts'
 import { createAcceptedSocket } from './net-socket.ts'
-import { GATHER_SIZE, mayMistakeReset, NetTransport } from './net-transport.ts'
+import { GATHER_SIZE, NetTransport } from './net-transport.ts'
 import { leaveOwn, lent, own, takeOwn } from './read-buffer.ts'
 import { isShort, keepShortCopy, shortCopy } from './short-copy.ts'
 import type { Transport, TransportEvents, WriteEntry } from './transport.ts'
@@ -176,8 +177,7 @@ export class HandleTransport implements Transport {
     const isFirst = !this.#isEnded
     this.#isEnded = true
     if (this.#writeError !== undefined) this.#break(this.#writeError)
-    // libuv stops reading at an end: it may be a reset, which reading once more tells.
-    else if (!(mayMistakeReset && isFirst && this.#lastReceived === currentTurn() && this.#handle.readStart() === 0)) {
+    else if (!(mayMistakeReset && isFirst && readsOnceMore(this.#handle, this.#lastReceived))) {
       this.#events?.ended('orderly')
     }
   }

@@ -8,16 +8,13 @@
 import type { Socket } from 'node:net'
 import { nextTick } from '../async/platform.ts'
 import { currentTurn } from '../async/turn.ts'
+import { mayMistakeReset, readsOnceMore } from '../system/libuv-before-1-52.ts'
+import { handleOf } from '../system/node-internals.ts'
 import { unguard } from './guarded-socket.ts'
-import { isPlainNode, OWNER, readNextInto, type SocketInternals, type WriteCallback } from './net-socket.ts'
+import { OWNER, readNextInto, type SocketInternals, type WriteCallback } from './net-socket.ts'
 import { handedOver, leaveOwn, lent, own, type ReadBuffer, takeOwn } from './read-buffer.ts'
 import { isShort, keepShortCopy, shortCopy } from './short-copy.ts'
 import type { Transport, TransportEvents, WriteEntry } from './transport.ts'
-
-// libuv before 1.52 reports data and a RST that arrive before one poll as data and an end (libuv/libuv#4997). An end in the turn
-// of the last data may be such a one: reading once more tells the truth.
-const [uvMajor = 0, uvMinor = 0] = (process.versions.uv ?? '').split('.').map(Number)
-export const mayMistakeReset = isPlainNode && uvMajor === 1 && uvMinor < 52
 
 /** Bytes handed over in one system call at most: enough to keep the kernel busy, and a bound. */
 export const GATHER_SIZE = 524_288
@@ -60,7 +57,7 @@ export class NetTransport implements Transport {
 
   get unsent(): number | undefined {
     // Of a write that failed libuv has forgotten what is left.
-    return this.#writeError === undefined ? (this.socket as unknown as SocketInternals)._handle?.writeQueueSize : undefined
+    return this.#writeError === undefined ? handleOf(this.socket)?.writeQueueSize : undefined
   }
 
   open(events: TransportEvents): void {
@@ -172,11 +169,7 @@ export class NetTransport implements Transport {
       this.#break(this.#writeError)
       return
     }
-    if (mayMistakeReset && this.#endsSeen === 1 && this.#lastReceived === currentTurn()) {
-      // libuv stops reading at an end, and Node.js does not know it: only the handle itself can be started again.
-      const handle = (this.socket as unknown as SocketInternals)._handle
-      if (handle?.readStart?.() === 0) return
-    }
+    if (mayMistakeReset && this.#endsSeen === 1 && readsOnceMore(handleOf(this.socket), this.#lastReceived)) return
     this.#events?.ended('orderly')
   }
 

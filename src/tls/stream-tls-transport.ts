@@ -10,8 +10,9 @@ import { nextTick, setImmediate } from '../async/platform.ts'
 import { handedOver, type ReadBuffer } from '../stream/read-buffer.ts'
 import type { EndKind, Transport, TransportEvents, WriteEntry } from '../stream/transport.ts'
 import { nodeTls } from '../system/node-tls.ts'
-import type { TlsSocketInternals } from '../system/tls-socket.ts'
+import { canWrapHandles, type TlsSocketInternals } from '../system/tls-socket.ts'
 import type { ConnectionTls } from '../tls.ts'
+import type { Handshake } from './handshake.ts'
 import { RecordBoundary } from './record-boundary.ts'
 import { handshakeError, isOfOpenSsl, recordError } from './tls-error.ts'
 import type { TlsInit } from './tls-transport.ts'
@@ -80,12 +81,9 @@ export class StreamTlsTransport implements Transport, TransportEvents {
     this.#events = events
     const under = this.#under.on('error', (error) => this.#failed(error))
     for (const chunk of this.#early) this.#pass(chunk)
-    const { options, askFor, isServer } = this.#init.handshake
-    const tls = (
-      isServer
-        ? new (nodeTls().TLSSocket)(under, options)
-        : nodeTls().connect({ ...options, socket: under, rejectUnauthorized: false, checkServerIdentity: accept, servername: askFor ?? '' })
-    ) as TlsSocketInternals
+    const { handshake } = this.#init
+    const { options, isServer } = handshake
+    const tls = (isServer ? new (nodeTls().TLSSocket)(under, options) : connectTls(under, handshake)) as TlsSocketInternals
     this.#socket = tls
     tls.push = (chunk: Uint8Array | null): boolean => this.#pushed(chunk)
     const { _readableState: readable, _writableState: writable } = tls as Partial<TlsSocketInternals>
@@ -271,6 +269,16 @@ export class StreamTlsTransport implements Transport, TransportEvents {
 
 function entryOf(chunk: Buffer): WriteEntry {
   return { chunk, encoding: 'buffer', byteLength: chunk.byteLength }
+}
+
+function connectTls(under: Duplex, handshake: Handshake): TLSSocket {
+  const { options, askFor } = handshake
+  // Only where it is known that a session taken up is the one that was offered.
+  const session = canWrapHandles() ? handshake.takeSession() : undefined
+  const offered = session === undefined ? {} : { session }
+  const checks = { rejectUnauthorized: false, checkServerIdentity: accept }
+  const tls = nodeTls().connect({ ...options, ...checks, ...offered, socket: under, servername: askFor ?? '' })
+  return tls.on('session', (session) => handshake.keep(session))
 }
 
 // The name is checked by whoever knows it, when the handshake is done.

@@ -10,8 +10,10 @@ import {
   type ConnectionOptions,
   ConnectionResetError,
   fromDuplex,
-  IdleTimeoutError
+  IdleTimeoutError,
+  toDuplex
 } from '../../src/index.ts'
+import { checkConnection, connectionPair } from '../../src/testing.ts'
 import { expectRefusal } from '../helpers/bad-input.ts'
 import { rejection } from '../helpers/rejection.ts'
 import { useScope } from '../helpers/scope.ts'
@@ -366,6 +368,13 @@ describe('fromDuplex()', () => {
     duplex.push('text')
     const error = (await rejection(reader.read())) as Error
     expect(error.message).to.contain("received 'text'")
+  })
+
+  it('keeps all laws of a connection, over what toDuplex() makes of one', async () => {
+    await checkConnection(() => {
+      const [a, b] = connectionPair()
+      return [fromDuplex(toDuplex(a)), fromDuplex(toDuplex(b))]
+    })
   })
 
   it('says what it is', async () => {
