@@ -207,7 +207,8 @@ export class NetTransport implements Transport {
   }
 
   #break(error: Error): void {
-    if (this.#isDestroyed) return
+    // Nor of a write that was cancelled since somebody destroyed the socket.
+    if (this.isDestroyed) return
     // On Deno a write to a peer that has ended may fail though the peer still reads: it must not take a part for the whole.
     this.reset()
     this.#events?.broken(error)
