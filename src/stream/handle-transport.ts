@@ -61,6 +61,10 @@ export class HandleTransport implements Transport {
     return this.#writeError === undefined && !this.#isDestroyed ? this.#handle.writeQueueSize : undefined
   }
 
+  get descriptor(): number {
+    return this.#handle.fd
+  }
+
   get socket(): Socket {
     if (this.#net === undefined && this.#isDestroyed) return new Socket().destroy()
     return this.net.socket
