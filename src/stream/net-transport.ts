@@ -10,7 +10,7 @@ import { nextTick } from '../async/platform.ts'
 import { currentTurn } from '../async/turn.ts'
 import { unguard } from './guarded-socket.ts'
 import { isPlainNode, OWNER, readNextInto, type SocketInternals, type WriteCallback } from './net-socket.ts'
-import { handedOver, leaveOwn, lent, own, type ReadBuffer, takeOwn } from './read-buffer.ts'
+import { handedOver, lent, own, ownBuffers, type ReadBuffer } from './read-buffer.ts'
 import { isShort, keepShortCopy, shortCopy } from './short-copy.ts'
 import type { Transport, TransportEvents, WriteEntry } from './transport.ts'
 
@@ -146,7 +146,7 @@ export class NetTransport implements Transport {
     const buffer = had === undefined ? lent.refill() : own(had)
     const goesOn = this.received(buffer, length)
     if (goesOn && buffer.isKept && length === buffer.bytes.byteLength) {
-      const next = takeOwn(had !== undefined)
+      const next = ownBuffers.take(had !== undefined)
       if (next !== undefined) {
         this.#own = next
         readNextInto(next)
@@ -221,7 +221,7 @@ export class NetTransport implements Transport {
   #leaveOwn(unused?: Uint8Array<ArrayBuffer>): void {
     if (this.#own === undefined) return
     this.#own = undefined
-    leaveOwn(unused)
+    ownBuffers.leave(unused)
   }
 }
 
