@@ -12,12 +12,12 @@ import { mayMistakeReset, readsOnceMore } from '../system/libuv-before-1-52.ts'
 import { handleOf } from '../system/node-internals.ts'
 import { unguard } from './guarded-socket.ts'
 import { OWNER, readNextInto, type SocketInternals, type WriteCallback } from './net-socket.ts'
-import { handedOver, leaveOwn, lent, own, type ReadBuffer, takeOwn } from './read-buffer.ts'
+import { handedOver, lent, own, ownBuffers, type ReadBuffer } from './read-buffer.ts'
 import { isShort, keepShortCopy, shortCopy } from './short-copy.ts'
 import type { Transport, TransportEvents, WriteEntry } from './transport.ts'
 
 /** Bytes handed over in one system call at most: enough to keep the kernel busy, and a bound. */
-const GATHER_SIZE = 524_288
+export const GATHER_SIZE = 524_288
 
 /** A connected socket. */
 export class NetTransport implements Transport {
@@ -37,7 +37,9 @@ export class NetTransport implements Transport {
   #writeError: Error | undefined
   #own: Uint8Array<ArrayBuffer> | undefined
 
-  constructor(socket: Socket) {
+  /** `isEnded` if the peer's end was seen before. */
+  constructor(socket: Socket, isEnded = false) {
+    if (isEnded) this.#endsSeen = 1
     this.socket = socket
     const internals = socket as unknown as SocketInternals
     internals[OWNER] = this
@@ -143,7 +145,7 @@ export class NetTransport implements Transport {
     const buffer = had === undefined ? lent.refill() : own(had)
     const goesOn = this.received(buffer, length)
     if (goesOn && buffer.isKept && length === buffer.bytes.byteLength) {
-      const next = takeOwn(had !== undefined)
+      const next = ownBuffers.take(had !== undefined)
       if (next !== undefined) {
         this.#own = next
         readNextInto(next)
@@ -167,7 +169,7 @@ export class NetTransport implements Transport {
       this.#break(this.#writeError)
       return
     }
-    if (mayMistakeReset && this.#endsSeen === 1 && readsOnceMore(this.socket, this.#lastReceived)) return
+    if (mayMistakeReset && this.#endsSeen === 1 && readsOnceMore(handleOf(this.socket), this.#lastReceived)) return
     this.#events?.ended('orderly')
   }
 
@@ -205,7 +207,8 @@ export class NetTransport implements Transport {
   }
 
   #break(error: Error): void {
-    if (this.#isDestroyed) return
+    // Nor of a write that was cancelled since somebody destroyed the socket.
+    if (this.isDestroyed) return
     // On Deno a write to a peer that has ended may fail though the peer still reads: it must not take a part for the whole.
     this.reset()
     this.#events?.broken(error)
@@ -214,7 +217,7 @@ export class NetTransport implements Transport {
   #leaveOwn(unused?: Uint8Array<ArrayBuffer>): void {
     if (this.#own === undefined) return
     this.#own = undefined
-    leaveOwn(unused)
+    ownBuffers.leave(unused)
   }
 }
 
