@@ -8,7 +8,7 @@ import { useScope } from '../helpers/scope.ts'
 import { inEverySetting } from '../helpers/settings.ts'
 import { openEnds, openPair, TRANSPORTS } from '../helpers/transports.ts'
 
-const INDEX = new URL('../src/index.js', import.meta.url).href
+const INDEX = new URL('../../src/index.js', import.meta.url).href
 
 describe('connection.peerCredentials', () => {
   const scope = useScope()
