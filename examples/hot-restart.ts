@@ -50,7 +50,7 @@ async function serve(): Promise<void> {
   process.on('SIGHUP', () => process.connected && process.send?.('restart')).send?.('ready')
   await once(process, 'message')
   const server = await Server.create(onFileDescriptor(3), { onHandlerError: 'ignore' }, async ({ reader, writer }) => {
-    for await (const line of reader.lines()) writer.write(`${process.pid} ${line}\n`)
+    for await (const line of reader.lines()) await writer.writeAll([`${process.pid} ${line}\n`])
   })
   await Promise.race(['SIGTERM', 'SIGINT', 'disconnect'].map((end) => once(process, end)))
   await server.close({ forceAfter: Number(drain) })

@@ -17,7 +17,10 @@ const server = await Server.create(
   async ({ reader, writer, remoteAddress, proxy }) => {
     // HAProxy's own checks are on nobody's behalf.
     if (proxy?.command === 'local') return
-    for await (const line of reader.lines()) writer.write(`${process.pid} ${remoteAddress.address} ${line}\n`)
+    for await (const line of reader.lines()) {
+      writer.write(`${process.pid} ${remoteAddress.address} ${line}\n`)
+      await writer.flushed()
+    }
   }
 )
 

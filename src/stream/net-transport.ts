@@ -17,7 +17,7 @@ import { isShort, keepShortCopy, shortCopy } from './short-copy.ts'
 import type { Transport, TransportEvents, WriteEntry } from './transport.ts'
 
 /** Bytes handed over in one system call at most: enough to keep the kernel busy, and a bound. */
-const GATHER_SIZE = 524_288
+export const GATHER_SIZE = 524_288
 
 /** A connected socket. */
 export class NetTransport implements Transport {
@@ -37,7 +37,9 @@ export class NetTransport implements Transport {
   #writeError: Error | undefined
   #own: Uint8Array<ArrayBuffer> | undefined
 
-  constructor(socket: Socket) {
+  /** `isEnded` if the peer's end was seen before. */
+  constructor(socket: Socket, isEnded = false) {
+    if (isEnded) this.#endsSeen = 1
     this.socket = socket
     const internals = socket as unknown as SocketInternals
     internals[OWNER] = this
@@ -167,7 +169,7 @@ export class NetTransport implements Transport {
       this.#break(this.#writeError)
       return
     }
-    if (mayMistakeReset && this.#endsSeen === 1 && readsOnceMore(this.socket, this.#lastReceived)) return
+    if (mayMistakeReset && this.#endsSeen === 1 && readsOnceMore(handleOf(this.socket), this.#lastReceived)) return
     this.#events?.ended('orderly')
   }
 
@@ -205,7 +207,8 @@ export class NetTransport implements Transport {
   }
 
   #break(error: Error): void {
-    if (this.#isDestroyed) return
+    // Nor of a write that was cancelled since somebody destroyed the socket.
+    if (this.isDestroyed) return
     // On Deno a write to a peer that has ended may fail though the peer still reads: it must not take a part for the whole.
     this.reset()
     this.#events?.broken(error)
