@@ -10,7 +10,7 @@ import { type HandleRequest, type StreamBinding, type StreamHandle, streamBindin
 import { systemError } from '../system/system-error.ts'
 import { createAcceptedSocket } from './net-socket.ts'
 import { GATHER_SIZE, NetTransport } from './net-transport.ts'
-import { leaveOwn, lent, own, takeOwn } from './read-buffer.ts'
+import { lent, own, ownBuffers } from './read-buffer.ts'
 import { isShort, keepShortCopy, shortCopy } from './short-copy.ts'
 import type { Transport, TransportEvents, WriteEntry } from './transport.ts'
 
@@ -163,7 +163,7 @@ export class HandleTransport implements Transport {
     const goesOn = (this.#events as TransportEvents).received(buffer, length)
     // Whoever was told may have asked for the socket, or given all up.
     if (this.#net !== undefined || this.#isDestroyed) return
-    const next = goesOn && buffer.isKept && length === buffer.bytes.byteLength ? takeOwn(had !== undefined) : undefined
+    const next = goesOn && buffer.isKept && length === buffer.bytes.byteLength ? ownBuffers.take(had !== undefined) : undefined
     if (next !== undefined) {
       this.#own = next
       this.#handle.useUserBuffer(next)
@@ -230,7 +230,7 @@ export class HandleTransport implements Transport {
   #leaveOwn(unused?: Uint8Array<ArrayBuffer>): void {
     if (this.#own === undefined) return
     this.#own = undefined
-    leaveOwn(unused)
+    ownBuffers.leave(unused)
   }
 }
 

@@ -12,7 +12,7 @@ import { mayMistakeReset, readsOnceMore } from '../system/libuv-before-1-52.ts'
 import { handleOf } from '../system/node-internals.ts'
 import { unguard } from './guarded-socket.ts'
 import { OWNER, readNextInto, type SocketInternals, type WriteCallback } from './net-socket.ts'
-import { handedOver, leaveOwn, lent, own, type ReadBuffer, takeOwn } from './read-buffer.ts'
+import { handedOver, lent, own, ownBuffers, type ReadBuffer } from './read-buffer.ts'
 import { isShort, keepShortCopy, shortCopy } from './short-copy.ts'
 import type { Transport, TransportEvents, WriteEntry } from './transport.ts'
 
@@ -145,7 +145,7 @@ export class NetTransport implements Transport {
     const buffer = had === undefined ? lent.refill() : own(had)
     const goesOn = this.received(buffer, length)
     if (goesOn && buffer.isKept && length === buffer.bytes.byteLength) {
-      const next = takeOwn(had !== undefined)
+      const next = ownBuffers.take(had !== undefined)
       if (next !== undefined) {
         this.#own = next
         readNextInto(next)
@@ -217,7 +217,7 @@ export class NetTransport implements Transport {
   #leaveOwn(unused?: Uint8Array<ArrayBuffer>): void {
     if (this.#own === undefined) return
     this.#own = undefined
-    leaveOwn(unused)
+    ownBuffers.leave(unused)
   }
 }
 
