@@ -5,6 +5,7 @@ import type { TLSSocket } from 'node:tls'
 import { inspect } from 'node:util'
 import { type SocketAddress, UNNAMED } from './address.ts'
 import { now } from './async/clock.ts'
+import { doNothing } from './async/do-nothing.ts'
 import { type DialLimits, type Dialled, dial, inetAddresses, isUnix, type Step } from './client/dial.ts'
 import { dialCustom } from './client/dial-custom.ts'
 import { sendFirst } from './client/send-first.ts'
@@ -66,7 +67,7 @@ export function connectSocket(
 export function connectSocket(where: WhereToConnect<SocketAddress>, options?: ConnectSocketOptions): Promise<Socket>
 export async function connectSocket(where: WhereToConnect<SocketAddress>, options: ConnectSocketOptions = {}): Promise<Socket> {
   checkWhere(where)
-  if (where.dial !== undefined) throw new TypeError(`${ACTION} as there is no socket to be had of 'where': received ${inspect(where)}`)
+  if (where.dial !== undefined) throw new TypeError(`${ACTION} as 'where' has no socket: received ${inspect(where)}`)
   const limits = dialLimits(options)
   const terms = tlsTerms(options, where)
   const steps = stepsOf(options)
@@ -177,7 +178,7 @@ export async function withConnection<A extends SocketAddress, T>(
     await connection.close(closeOptions)
     return result
   } catch (error) {
-    await connection.close(closeOptions).catch(ignore)
+    await connection.close(closeOptions).catch(doNothing)
     throw error
   }
 }
@@ -220,7 +221,7 @@ async function carry<A extends SocketAddress>(
 ): Promise<Ends<A> & { transport: Transport }> {
   if (where.dial !== undefined) {
     if (steps.length > 0)
-      throw new TypeError(`${ACTION} as 'proxyHeader' needs a socket, which 'where' has not: received ${inspect(where)}`)
+      throw new TypeError(`${ACTION} as 'proxyHeader' needs a socket, which 'where' does not have: received ${inspect(where)}`)
     return (await dialCustom(where.dial, where, limits)) as Carried & Ends<SocketAddress> as { transport: Transport } & Ends<A>
   }
   const dialled = await dial(where, limits, createDialSocket, steps)
@@ -258,5 +259,3 @@ function checkWhere(where: unknown): void {
     )
   }
 }
-
-function ignore(): void {}

@@ -4,6 +4,7 @@ import { lookup as dnsLookup } from 'node:dns/promises'
 import { isIP, isIPv4, type NetConnectOpts, type Socket } from 'node:net'
 import { type HostAndPort, type InetAddress, inetAddress, type SocketAddress, type UnixAddress } from '../address.ts'
 import { Deadline, TIMED_OUT } from '../async/deadline.ts'
+import { doNothing } from '../async/do-nothing.ts'
 import { setImmediate } from '../async/platform.ts'
 import { startTimer } from '../async/timer.ts'
 import { ConnectError, ConnectTimeoutError } from '../errors.ts'
@@ -142,7 +143,7 @@ function attempt(endpoint: Endpoint, createSocket: () => Socket, onFailure: (err
         return
       }
       // RST, so that the port is free again for whoever is to listen there.
-      socket.on('error', ignore).resetAndDestroy()
+      socket.on('error', doNothing).resetAndDestroy()
       startAgain()
     }
 
@@ -173,7 +174,7 @@ function connectOnce(
   socket.connect(endpoint as NetConnectOpts)
   return () => {
     // An error may be on its way.
-    socket.removeListener('connect', onConnect).removeListener('error', fail).on('error', ignore).destroy()
+    socket.removeListener('connect', onConnect).removeListener('error', fail).on('error', doNothing).destroy()
   }
 
   function onConnect(): void {
@@ -197,7 +198,7 @@ async function prepare(
     deadline.throwIfPassed()
     return { socket: current, endpoint }
   } catch (error) {
-    for (const each of new Set([current, socket])) each.on('error', ignore).destroy()
+    for (const each of new Set([current, socket])) each.on('error', doNothing).destroy()
     throw error
   }
 }
@@ -210,7 +211,7 @@ function takeStep(step: Step, socket: Socket, target: HostAndPort | SocketAddres
     step(socket).then(
       (next) => {
         if (isOver) {
-          next.on('error', ignore).destroy()
+          next.on('error', doNothing).destroy()
           return
         }
         socket.removeListener('error', onError).removeListener('close', onClose)
@@ -278,5 +279,3 @@ function remoteAddressOf(socket: Socket, endpoint: Endpoint): InetAddress {
 export function isUnix(target: HostAndPort | SocketAddress): target is UnixAddress {
   return 'path' in target
 }
-
-function ignore(): void {}

@@ -178,7 +178,7 @@ export class Gatekeeper {
     if (now < this.#nextDescriptorWarning) return
     this.#nextDescriptorWarning = now + WARNING_INTERVAL
     const why = error === undefined ? 'the process has run out of descriptors' : describeSystemError(error)
-    process.emitWarning(`The server on ${formatAddress(this.#socket.address)} can't accept: ${why}; clients wait`, {
+    process.emitWarning(`The server on ${formatAddress(this.#socket.address)} can't accept: ${why}; clients are waiting`, {
       code: 'IT_TCP_OUT_OF_DESCRIPTORS'
     })
   }

@@ -202,7 +202,7 @@ function warnOfUserland(): void {
   hasWarned = true
   const [reason] = failure.message.split('\n')
   process.emitWarning(
-    `The accept gate is in userland, since koffi can't be loaded: ${reason}. Install koffi beside the program, or set IT_TCP_GATE=userland to be content`,
+    `The accept gate is in userland, since koffi can't be loaded: ${reason}. Install koffi next to the program, or set IT_TCP_GATE=userland to silence this warning`,
     { code: 'IT_TCP_USERLAND_GATE' }
   )
 }

@@ -67,8 +67,9 @@ export function openConnection<A extends SocketAddress>(
   init: ConnectionInit<A, ByteConnection<A>>
 ): ByteConnection<A> {
   // Now, since nobody can be asked once it is closed. A TCP socket would be asked in vain.
-  if (init.remoteAddress.family === 'unix' && transport.socket !== undefined) {
-    init.peerCredentials = peerCredentials(descriptorOf(transport.socket))
+  if (init.remoteAddress.family === 'unix') {
+    const descriptor = transport.descriptor ?? (transport.socket && descriptorOf(transport.socket))
+    if (descriptor !== undefined) init.peerCredentials = peerCredentials(descriptor)
   }
   const machine = new ByteConnection(transport, settings, init)
   machine.facade = new ConnectionFacade<A>(machine as unknown as ByteConnection<SocketAddress>)

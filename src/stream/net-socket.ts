@@ -3,20 +3,13 @@
 import { type OnReadOpts, Socket } from 'node:net'
 import { type InetAddress, inetAddress } from '../address.ts'
 import { type ConnectionSettings, keepAliveSeconds } from '../options.ts'
-import { handleOf } from '../system/node-internals.ts'
+import { handleOf, isPlainNode } from '../system/node-internals.ts'
 import { changeUserTimeout, setUserTimeout, userTimeoutFor } from '../system/socket-facts.ts'
 import { lent } from './read-buffer.ts'
 import type { WriteEncoding, WriteEntry } from './transport.ts'
 
 /** Called when what was written is with the operating system, or could not be handed over. May be called before the write returns. */
 export type WriteCallback = (error?: Error | null) => void
-
-// What this file uses of a libuv handle (net.Socket#_handle). Undocumented, the same in Node.js 20 to 26; every use is
-// conditional, since Bun and Deno have other handles or none.
-interface Handle {
-  readonly writeQueueSize?: number
-  readStart?(): number
-}
 
 /** Who reads a socket, and is told how many bytes are at the start of the buffer that it has. */
 interface Owner {
@@ -25,7 +18,6 @@ interface Owner {
 
 // The members of a Duplex that its implementer has, and the internal parts of a net.Socket, as used here.
 export interface SocketInternals {
-  _handle?: Handle | null
   _readableState?: { autoDestroy?: boolean }
   _writableState?: { autoDestroy?: boolean }
   push(chunk: Uint8Array | null): boolean
@@ -38,8 +30,6 @@ export interface SocketInternals {
 
 /** Who reads a socket: a property of it. */
 export const OWNER = Symbol('it-tcp.owner')
-
-export const isPlainNode = process.versions.bun === undefined && process.versions.deno === undefined
 
 // What the socket that is being read reads into next; undefined for the buffer that it has. A socket that is new begins with the lent one.
 // The static buffer of `onread`, and the function that gives the next one, are documented for net.connect(); that the constructor takes them

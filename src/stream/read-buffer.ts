@@ -27,7 +27,7 @@ export class ReadBuffer {
   keep(length: number, from = 0): Bytes {
     this.isKept = true
     const { bytes } = this
-    if (!this.#mayGive || 2 * (length - from) < bytes.buffer.byteLength) return bytes.slice(from, length)
+    if (!this.#mayGive || 2 * (length - from) < bytes.buffer.byteLength) return copyOf(bytes, from, length)
     this.isGiven = true
     return from === 0 && length === bytes.byteLength ? bytes : bytes.subarray(from, length)
   }
@@ -42,7 +42,8 @@ export class ReadBuffer {
 }
 
 const LENT_SIZE = 65_536
-const OWN_SIZE = 131_072
+/** From this length on memory comes from Node.js: V8's own is zeroed first, and every few MiB of it cost a garbage collection. */
+const LARGE = 4096
 /** A bound for connections that fall silent just after a full buffer: they keep the next one. Others copy meanwhile. */
 const MAX_OWN = 64
 
@@ -74,21 +75,46 @@ export function belongingToOthers(chunk: Uint8Array): ReadBuffer {
   return foreign.refill(new Uint8Array(chunk.buffer as ArrayBuffer, chunk.byteOffset, chunk.byteLength))
 }
 
-let inUse = 0
-let spare: Uint8Array<ArrayBuffer> | undefined
+/** Buffers of one size for one connection alone each. */
+class OwnBuffers {
+  readonly #size: number
+  #inUse = 0
+  #spare: Uint8Array<ArrayBuffer> | undefined
 
-/** A buffer for one connection alone, in place of the one it `had`; undefined if enough are in use. To be given back by {@link leaveOwn}. */
-export function takeOwn(had: boolean): Uint8Array<ArrayBuffer> | undefined {
-  if (!had && inUse === MAX_OWN) return undefined
-  if (!had) inUse++
-  // Not zeroed first: only what was read into it is seen.
-  const bytes = spare ?? new Uint8Array(Buffer.allocUnsafeSlow(OWN_SIZE).buffer)
-  spare = undefined
-  return bytes
+  constructor(size: number) {
+    this.#size = size
+  }
+
+  /** One in place of the one that the connection `had`; undefined if enough are in use. To be given back by {@link leave}. */
+  take(had: boolean): Uint8Array<ArrayBuffer> | undefined {
+    if (!had && this.#inUse === MAX_OWN) return undefined
+    if (!had) this.#inUse++
+    const bytes = this.#spare ?? unzeroed(this.#size)
+    this.#spare = undefined
+    return bytes
+  }
+
+  /** Ends what {@link take} began; the buffer is used again if it was not given away. */
+  leave(unused: Uint8Array<ArrayBuffer> | undefined): void {
+    this.#inUse--
+    this.#spare ??= unused
+  }
 }
 
-/** Ends what {@link takeOwn} began; the buffer is used again if it was not given away. */
-export function leaveOwn(unused: Uint8Array<ArrayBuffer> | undefined): void {
-  inUse--
-  spare ??= unused
+/** For reads of a socket: twice what is lent, so that the kernel is asked half as often. */
+export const ownBuffers = new OwnBuffers(131_072)
+/** What TLS decrypts in one go: no record has more. */
+export const RECORD_SIZE = 16_384
+export const recordBuffers = new OwnBuffers(RECORD_SIZE)
+
+function copyOf(bytes: Uint8Array<ArrayBuffer>, from: number, to: number): Bytes {
+  if (to - from < LARGE) return bytes.slice(from, to)
+  const copy = unzeroed(to - from)
+  copy.set(bytes.subarray(from, to))
+  return copy
+}
+
+// Only what was written into it is seen.
+function unzeroed(length: number): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(Buffer.allocUnsafeSlow(length).buffer)
 }

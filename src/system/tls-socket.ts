@@ -143,7 +143,8 @@ function defineTlsSocket(): TlsSocketClass {
     [OWNER]: TlsSocketOwner | undefined
 
     constructor(carrier: Socket, options: TLSSocketOptions, owner: TlsSocketOwner, readInto: Uint8Array | undefined) {
-      const onread: OnReadOpts | undefined = readInto && { buffer: readInto, callback: onRead }
+      if (readInto !== undefined) nextBuffer = readInto
+      const onread: OnReadOpts | undefined = readInto && { buffer: giveNextBuffer, callback: onRead }
       super(undefined as never, { ...options, carrier, allowHalfOpen: true, ...(onread && { onread }), ...SET_BY_NODE } as TLSSocketOptions)
       this[OWNER] = owner
       const self = this as unknown as TlsSocketInternals
@@ -173,6 +174,21 @@ function defineTlsSocket(): TlsSocketClass {
   }
 
   return CarriedTlsSocket as unknown as TlsSocketClass
+}
+
+// Into what the socket goes on reading that has just read; undefined for the buffer that it has.
+let nextBuffer: Uint8Array | undefined
+
+/** Names the memory for what is decrypted next, from inside of `arrived`. */
+export function readNextRecordInto(bytes: Uint8Array): void {
+  nextBuffer = bytes
+}
+
+// Called by the constructor, and right after each `onRead`.
+function giveNextBuffer(): Uint8Array {
+  const next = nextBuffer
+  nextBuffer = undefined
+  return next as Uint8Array
 }
 
 // Shared by all sockets: a closure per connection and event would be memory for every idle one.

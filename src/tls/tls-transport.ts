@@ -2,7 +2,7 @@
 
 import type { Socket } from 'node:net'
 import { nextTick, setImmediate } from '../async/platform.ts'
-import { handedOver, lent } from '../stream/read-buffer.ts'
+import { handedOver, lent, own, RECORD_SIZE, type ReadBuffer, recordBuffers } from '../stream/read-buffer.ts'
 import type { Transport, TransportEvents, WriteEntry } from '../stream/transport.ts'
 import {
   type CarrierHandle,
@@ -11,6 +11,7 @@ import {
   createTlsSocket,
   disown,
   EALREADY,
+  readNextRecordInto,
   type TlsSocketInternals,
   type TlsSocketOwner
 } from '../system/tls-socket.ts'
@@ -19,7 +20,7 @@ import type { Handshake } from './handshake.ts'
 import { handshakeError, isOfOpenSsl, recordError } from './tls-error.ts'
 
 /** What TLSWrap gathers is copied, and a record has no more; a longer buffer goes as it is. */
-const GATHER_SIZE = 16_384
+const GATHER_SIZE = RECORD_SIZE
 
 /** What is asked of a transport that speaks TLS. */
 export interface TlsInit {
@@ -57,6 +58,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
   #isHandedOver = false
   #isInFlight = false
   #endsBehindWrite = false
+  #own: Uint8Array<ArrayBuffer> | undefined
 
   constructor(carrier: Socket, init: TlsInit, early: readonly Uint8Array[] = []) {
     this.#carrier = carrier
@@ -135,6 +137,8 @@ export class TlsTransport implements Transport, TlsSocketOwner {
   release(unread: readonly Uint8Array[]): Socket {
     const tls = this.#socket as TlsSocketInternals
     this.#isDestroyed = true
+    // One of its own stays the socket's, which is to read into it next.
+    this.#leaveOwn()
     disown(tls)
     for (const chunk of unread) tls.push(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
     if (this.#hasEnded) tls.push(null)
@@ -143,8 +147,20 @@ export class TlsTransport implements Transport, TlsSocketOwner {
 
   // What the socket tells ---------------------------------------------------------------------------------------------
 
+  /** As a NetTransport does, but for the size: a connection that is given full records reads into memory that can be given away. */
   arrived(length: number): boolean {
-    return this.#received(lent.refill(), length)
+    const had = this.#own
+    const buffer = had === undefined ? lent.refill() : own(had)
+    const goesOn = this.#received(buffer, length)
+    const next = goesOn && buffer.isKept && length === RECORD_SIZE ? recordBuffers.take(had !== undefined) : undefined
+    if (next !== undefined) {
+      this.#own = next
+      readNextRecordInto(next)
+    } else if (had !== undefined) {
+      this.#leaveOwn(buffer.isGiven ? undefined : had)
+      readNextRecordInto(lent.bytes)
+    }
+    return goesOn
   }
 
   pushed(chunk: Uint8Array): boolean {
@@ -188,6 +204,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
 
   wasClosed(): void {
     this.#isDestroyed = true
+    this.#leaveOwn(this.#own)
     // Of no consequence if it was told already.
     if (this.tls === undefined) this.#broke(new Error('the connection was closed'))
     this.#events?.released()
@@ -213,7 +230,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     for (const bytes of early) if (!this.#isDestroyed) this.#socket?._handle?.receive(bytes)
   }
 
-  #received(buffer: ReturnType<typeof handedOver>, length: number): boolean {
+  #received(buffer: ReadBuffer, length: number): boolean {
     if (this.#isDestroyed) return false
     this.#isStopped = !(this.#events as TransportEvents).received(buffer, length)
     return !this.#isStopped
@@ -242,6 +259,12 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     }
     if (tls._handle.writeQueueSize === 0) tls._final(finished)
     else tls._write('', 'latin1', (error) => (error ? finished(error) : this.end()))
+  }
+
+  #leaveOwn(unused?: Uint8Array<ArrayBuffer>): void {
+    if (this.#own === undefined) return
+    this.#own = undefined
+    recordBuffers.leave(unused)
   }
 
   #broke(error: Error): void {

@@ -342,7 +342,7 @@ describe('fromDuplex()', () => {
     const silent = open(new Line(), { idleTimeout: 40 })
     const error = (await rejection(silent.reader.read())) as Error
     expect(error).to.be.instanceOf(IdleTimeoutError)
-    expect(error.message).to.equal('No byte went to or came from a stream of Node.js for 40 ms')
+    expect(error.message).to.equal('No byte was sent to or received from a stream of Node.js for 40 ms')
     await until(() => silent.duplex.destroyed)
   })
 
