@@ -42,6 +42,6 @@ export async function shakeHands(
 // Whether a FIN without close_notify came inside a record is only seen by whoever sees the records.
 function transportOver(carrier: Transport, init: TlsInit, early: readonly Uint8Array[]): Transport {
   const isOnHandle = carrier instanceof NetTransport && carrierHandle(carrier.socket) !== undefined && canWrapHandles()
-  if (isOnHandle && init.handshake.closeNotify === 'required') return new TlsTransport(carrier.release([]), init, early)
+  if (isOnHandle && init.handshake.closeNotify === 'required') return new TlsTransport(carrier.carry(), init, early)
   return new StreamTlsTransport(carrier, init, early)
 }

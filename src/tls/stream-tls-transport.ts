@@ -231,7 +231,7 @@ export class StreamTlsTransport implements Transport, TransportEvents {
     const socket = this.#socket as TlsSocketInternals
     let tls: ConnectionTls
     try {
-      tls = handshake.conclude({ socket, chainError: handshake.isServer ? serverChainError(socket) : clientChainError(socket) })
+      tls = handshake.conclude({ socket, chainError: () => (handshake.isServer ? serverChainError(socket) : clientChainError(socket)) })
     } catch (error) {
       this.reset()
       this.#broke(error as Error)

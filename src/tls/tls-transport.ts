@@ -184,7 +184,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     const socket = this.#socket as TlsSocketInternals
     let tls: ConnectionTls
     try {
-      tls = this.#init.handshake.conclude({ socket, chainError: socket._handle?.verifyError() ?? undefined })
+      tls = this.#init.handshake.conclude({ socket, chainError: () => socket._handle?.verifyError() ?? undefined })
     } catch (error) {
       // OpenSSL sends no alert for what it does not know: a reset is all that the peer can be told.
       this.reset()
