@@ -10,7 +10,7 @@ const MARGIN = 24
 const HEAD = 62
 
 // A card of its own in either theme: what is around the picture is not known to it.
-const STYLE = `
+export const STYLE = `
   text { font: 13px system-ui, -apple-system, 'Segoe UI', sans-serif; fill: #1f2328 }
   .card { fill: #ffffff; stroke: #d1d9e0 }
   text { paint-order: stroke; stroke: #ffffff; stroke-width: 3px; stroke-linejoin: round }
@@ -22,6 +22,7 @@ const STYLE = `
   .ownText { font-weight: 600 }
   .base { stroke: #59636e; stroke-dasharray: 3 3 }
   .whisker { stroke: #1f2328; stroke-opacity: .55 }
+  .line { fill: none; stroke: #1a7f5a; stroke-width: 2 }
   @media (prefers-color-scheme: dark) {
     text { fill: #f0f6fc; stroke: #0d1117 }
     .card { fill: #0d1117; stroke: #3d444d }
@@ -30,6 +31,7 @@ const STYLE = `
     .own { fill: #2fb583 }
     .base { stroke: #9198a1 }
     .whisker { stroke: #f0f6fc }
+    .line { stroke: #2fb583 }
   }`
 
 /**
@@ -132,6 +134,6 @@ function wrap(text, length) {
 }
 
 /** @param {string} text */
-function escaped(text) {
+export function escaped(text) {
   return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('"', '&quot;')
 }

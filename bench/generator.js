@@ -1,20 +1,26 @@
 // The load: a process of its own on raw node:net, told by its parent what to do. Every answer is checked.
 
 import { once } from 'node:events'
-import { connect } from 'node:net'
+import { connect, createServer } from 'node:net'
+import tls from 'node:tls'
 
 const HOST = '127.0.0.1'
 // All connections read into this: their bytes are looked at and dropped at once.
 const buffer = new Uint8Array(1 << 20)
 const block = new Uint8Array(1 << 18).fill(0x61)
 
-/** @param {(length: number) => void} received */
-function dial(port, received) {
+/**
+ * @param {{ port: number, isSecure?: boolean }} server
+ * @param {(length: number, bytes: Uint8Array) => void} received
+ */
+function dial({ port, isSecure }, received) {
   const callback = (length) => {
-    received(length)
+    received(length, buffer)
     return true
   }
-  const socket = connect({ port, host: HOST, noDelay: true, onread: { buffer, callback } })
+  const socket = isSecure
+    ? tls.connect({ port, host: HOST, rejectUnauthorized: false }).on('data', (bytes) => received(bytes.byteLength, bytes))
+    : connect({ port, host: HOST, noDelay: true, onread: { buffer, callback } })
   socket.on('error', (error) => fail(error))
   return socket
 }
@@ -31,11 +37,11 @@ class Echo {
   #inFlight = 0
   #onIdle = () => {}
 
-  async open({ port, connections, size }) {
+  async open({ connections, size, ...server }) {
     // In batches: a server's queue is shorter than what an idle test wants.
     while (this.#sockets.length < connections) {
       const batch = Math.min(50, connections - this.#sockets.length)
-      await Promise.all(Array.from({ length: batch }, () => this.#add(port, size)))
+      await Promise.all(Array.from({ length: batch }, () => this.#add(server, size)))
     }
     // Every connection has been served once, so that none is still in a queue.
     await this.#idle(() => {
@@ -43,7 +49,7 @@ class Echo {
     })
   }
 
-  async #add(port, size) {
+  async #add(server, size) {
     const message = new Uint8Array(size).fill(0x61)
     let sequence = 0
     let received = 0
@@ -54,17 +60,17 @@ class Echo {
       this.#inFlight++
       socket.write(message)
     }
-    const socket = dial(port, (length) => {
-      if (received === 0 && buffer[0] !== sequence) fail(new Error(`A wrong answer begins with ${buffer[0]}, not with ${sequence}`))
+    const socket = dial(server, (length, bytes) => {
+      if (received === 0 && bytes[0] !== sequence) fail(new Error(`A wrong answer begins with ${bytes[0]}, not with ${sequence}`))
       received += length
       if (received < size) return
-      if (received > size || buffer[length - 1] !== sequence) fail(new Error(`A wrong answer of ${received} bytes`))
+      if (received > size || bytes[length - 1] !== sequence) fail(new Error(`A wrong answer of ${received} bytes`))
       this.#inFlight--
       this.#operations++
       if (this.#isRunning) start()
       else if (this.#inFlight === 0) this.#onIdle()
     })
-    await once(socket, 'connect')
+    await once(socket, server.isSecure ? 'secureConnect' : 'connect')
     this.#sockets.push(socket)
     this.#starts.push(start)
   }
@@ -100,14 +106,14 @@ class Echo {
 class Accept {
   open() {}
 
-  async run({ port, connections, milliseconds }) {
+  async run({ connections, milliseconds, ...server }) {
     const begin = performance.now()
     let amount = 0
     const client = async () => {
       while (performance.now() - begin < milliseconds) {
         await new Promise((resolve, reject) => {
           let isAnswered = false
-          const socket = dial(port, () => {
+          const socket = dial(server, () => {
             isAnswered = true
             socket.destroy()
           })
@@ -128,18 +134,18 @@ class Accept {
 class Bulk {
   #transfer
 
-  /** @param {(port: number, bytes: number) => Promise<void>} transfer */
+  /** @param {(server: { port: number, isSecure?: boolean }, bytes: number) => Promise<void>} transfer */
   constructor(transfer) {
     this.#transfer = transfer
   }
 
   open() {}
 
-  async run({ port, bytes, milliseconds }) {
+  async run({ bytes, milliseconds, ...server }) {
     const begin = performance.now()
     let amount = 0
     do {
-      await this.#transfer(port, bytes)
+      await this.#transfer(server, bytes)
       amount += bytes
     } while (performance.now() - begin < milliseconds)
     return { amount, seconds: (performance.now() - begin) / 1000 }
@@ -149,10 +155,10 @@ class Bulk {
 }
 
 /** Sends so many bytes, and waits until the server has counted them. */
-async function upload(port, bytes) {
+async function upload(server, bytes) {
   let answer = ''
-  const socket = dial(port, (length) => {
-    answer += Buffer.from(buffer.subarray(0, length)).toString()
+  const socket = dial(server, (length, part) => {
+    answer += Buffer.from(part.subarray(0, length)).toString()
     if (answer.endsWith('\n')) socket.destroy()
   })
   const closed = once(socket, 'close')
@@ -165,16 +171,53 @@ async function upload(port, bytes) {
 }
 
 /** Is sent so many bytes. */
-async function download(port, bytes) {
+async function download(server, bytes) {
   let received = 0
-  const socket = dial(port, (length) => {
+  const socket = dial(server, (length) => {
     received += length
   })
   await once(socket, 'close')
   if (received !== bytes) throw new Error(`The server sent ${received} bytes, not ${bytes}`)
 }
 
-const LOADS = { echo: () => new Echo(), accept: () => new Accept(), receive: () => new Bulk(upload), send: () => new Bulk(download) }
+/** Milliseconds that each of some clients has to wait, one after the other, from its connect to its byte. */
+async function probe({ port, count }) {
+  const waits = []
+  for (let i = 0; i < count; i++) {
+    const begin = performance.now()
+    await new Promise((resolve) => {
+      const socket = dial({ port }, () => {
+        waits.push(performance.now() - begin)
+        socket.destroy()
+      })
+      socket.write('a')
+      socket.once('close', resolve)
+    })
+  }
+  return waits
+}
+
+/** The other side of those who dial: gives a byte back, and ends when they do. */
+class Listen {
+  #server = createServer({ noDelay: true }, (socket) => socket.on('error', () => {}).on('data', (chunk) => socket.write(chunk)))
+
+  async open() {
+    await new Promise((resolve) => this.#server.listen({ port: 0, host: HOST, backlog: 511 }, () => resolve(undefined)))
+    return { port: this.#server.address().port }
+  }
+
+  close() {
+    this.#server.close()
+  }
+}
+
+const LOADS = {
+  dial: () => new Listen(),
+  echo: () => new Echo(),
+  accept: () => new Accept(),
+  receive: () => new Bulk(upload),
+  send: () => new Bulk(download)
+}
 let load
 
 process.on('message', async ({ act, ...options }) => {
@@ -183,6 +226,10 @@ process.on('message', async ({ act, ...options }) => {
   })
   failed.catch(() => {})
   try {
+    if (act === 'probe') {
+      process.send({ waits: await probe(options) })
+      return
+    }
     if (act === 'open') load = LOADS[options.load]()
     const before = process.cpuUsage()
     const result = await Promise.race([load[act](options), failed])

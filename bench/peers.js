@@ -9,9 +9,13 @@ import { fileURLToPath } from 'node:url'
  * @property {string} title
  * @property {string} unit
  * @property {string} behaviour what the servers do with a connection
- * @property {'echo' | 'accept' | 'receive' | 'send' | 'idle'} load what the generator does
+ * @property {'echo' | 'accept' | 'receive' | 'send' | 'idle' | 'dial'} load what the generator does
  * @property {number} [size] bytes of a message
+ * @property {boolean} [isSecure] over TLS 1.3, where the baseline is node:tls
+ * @property {boolean} [isForTwo] for the baseline and this library alone
  */
+
+const TLS = { isSecure: true, isForTwo: true }
 
 /** @type {Measure[]} */
 export const measures = [
@@ -21,7 +25,13 @@ export const measures = [
   { name: 'into', title: 'Receive in bulk, into one buffer', unit: 'GB/s', behaviour: 'into', load: 'receive' },
   { name: 'send', title: 'Send in bulk, chunks of 64 KiB', unit: 'GB/s', behaviour: 'send', load: 'send' },
   { name: 'accept', title: 'Accept, one byte, close', unit: 'connections/s', behaviour: 'echo', load: 'accept' },
-  { name: 'idle', title: 'Memory of an idle connection', unit: 'KiB', behaviour: 'echo', load: 'idle', size: 1 }
+  { name: 'dial', title: 'Dial, one byte, close', unit: 'connections/s', behaviour: 'dial', load: 'dial', isForTwo: true },
+  { name: 'tls-echo64', title: 'TLS: echo, 64 bytes', unit: 'round trips/s', behaviour: 'tls-echo', load: 'echo', size: 64, ...TLS },
+  { name: 'tls-receive', title: 'TLS: receive in bulk', unit: 'GB/s', behaviour: 'tls-receive', load: 'receive', ...TLS },
+  { name: 'tls-send', title: 'TLS: send in bulk', unit: 'GB/s', behaviour: 'tls-send', load: 'send', ...TLS },
+  { name: 'tls-accept', title: 'TLS: handshake, one byte, close', unit: 'connections/s', behaviour: 'tls-echo', load: 'accept', ...TLS },
+  { name: 'idle', title: 'Memory of an idle connection', unit: 'KiB', behaviour: 'echo', load: 'idle', size: 1 },
+  { name: 'tls-idle', title: 'TLS: memory of an idle connection', unit: 'KiB', behaviour: 'tls-echo', load: 'idle', size: 1, ...TLS }
 ]
 
 /**

@@ -61,6 +61,22 @@ export class ServerProcess {
     return await this.#next()
   }
 
+  /**
+   * Lets it dial, as it was started for.
+   *
+   * @param {{ port: number, connections: number, milliseconds: number }} job
+   */
+  async dial(job) {
+    this.#child.stdin.write(`${JSON.stringify(job)}\n`)
+    return await this.#next()
+  }
+
+  /** Lets it collect its garbage, all of it: milliseconds. For Node.js with --expose-gc. */
+  async collect() {
+    this.#child.stdin.write('gc\n')
+    return (await this.#next()).milliseconds
+  }
+
   async #next() {
     const { done, value } = await within(15_000, this.#lines.next())
     if (done) throw new Error('the server ended')
@@ -87,7 +103,7 @@ export class Generator {
   }
 
   /**
-   * @param {'open' | 'run' | 'close'} act
+   * @param {'open' | 'run' | 'close' | 'probe'} act
    * @param {object} [options]
    */
   async ask(act, options = {}) {

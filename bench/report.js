@@ -183,15 +183,15 @@ export function summaryTables(summary) {
     )
   ]
   if (memory.length > 0) {
-    const cells = names.map((name) => memory[0].lines.find(({ peer }) => peer.name === name)?.rateRatio)
-    const base = memory[0].lines.find(({ peer }) => peer.name === BASELINE)
-    parts.push(
-      'Memory of an idle connection (less is better):',
-      table(head, [
-        [memory[0].measure.title, `${figure(base?.rate.median)} KiB`, ...cells.map((cell) => (cell === undefined ? '–' : brief(cell)))]
-      ])
-    )
+    const lines = memory.map(({ measure, lines }) => {
+      const cells = names.map((name) => lines.find(({ peer }) => peer.name === name)?.rateRatio)
+      const base = lines.find(({ peer }) => peer.name === BASELINE)
+      return [measure.title, `${figure(base?.rate.median)} KiB`, ...cells.map((cell) => (cell === undefined ? '–' : brief(cell)))]
+    })
+    parts.push('Memory (less is better):', table(head, lines))
   }
+  if (summary.some(({ measure }) => measure.isSecure))
+    parts.push('In the rows of TLS, `node:net` stands for `node:tls` with event handlers.')
   return parts.join('\n\n')
 }
 

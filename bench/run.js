@@ -1,15 +1,19 @@
 // Compares this library with node:net, other libraries and other runtimes: `npm run bench`, `npm run bench -- --help`.
 
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { chart } from './chart.js'
+import { nodes } from './nodes.js'
 import { BASELINE, here, measures, peers } from './peers.js'
 import { foreignLoad, Generator, ServerProcess } from './processes.js'
 import { setting, summarize, summaryTables, tables, writeDocs } from './report.js'
 
 const HELP = `npm run bench -- [options]
 
-  --quick          ends within a minute; the spread tells how much to trust it
+  --node LINES     lines of Node.js, the one for the chart first (24,26 where bench/node_modules has them, otherwise the one that runs this)
+  --quick          ends within two minutes for each; the spread tells how much to trust it
   --only NAMES     measures and peers, comma separated, for instance echo64,accept,it-tcp,Bun
   --processes N    fresh processes of every server (3)
   --rounds N       slices of every process (4)
@@ -22,6 +26,7 @@ Peers:    ${peers.map(({ name }) => name).join(', ')}
 
 const { values: options } = parseArgs({
   options: {
+    node: { type: 'string' },
     quick: { type: 'boolean', default: false },
     only: { type: 'string' },
     processes: { type: 'string' },
@@ -51,17 +56,67 @@ const STEADY_MALLOC = { MALLOC_TRIM_THRESHOLD_: String(2 ** 28), MALLOC_TOP_PAD_
 /** @typedef {import('./peers.js').Peer} Peer */
 /** @typedef {import('./report.js').Sample} Sample */
 
-if (options.help) console.log(HELP)
-else await main()
+/** @typedef {{ version: string, where: string, noise: string, samples: Sample[] }} Result what was measured on one Node.js */
 
-async function main() {
+// Set for the processes that measure, each on its own Node.js: where to put what was seen.
+const RESULT = process.env.BENCH_RESULT
+
+if (options.help) console.log(HELP)
+else if (RESULT !== undefined) await measure(RESULT)
+else main()
+
+/** Measures on one Node.js after the other. */
+function main() {
+  choices()
+  mkdirSync(here('results'), { recursive: true })
+  const results = nodes(options.node).map(({ line, program }) => {
+    const file = here(`results/node-${line}.json`)
+    const env = { ...process.env, BENCH_RESULT: file, BENCH_IDENTITY: identity() }
+    const { status } = spawnSync(program, [fileURLToPath(import.meta.url), ...process.argv.slice(2)], { stdio: 'inherit', env })
+    if (status !== 0) throw new Error(`The benchmark failed on Node.js ${line}`)
+    return /** @type {Result} */ (JSON.parse(readFileSync(file, 'utf8')))
+  })
+  const { wanted, compared } = choices()
+  const summaries = results.map(({ samples }) => summarize(samples, wanted, compared))
+  const isWhole = !options.quick && options.only === undefined
+  const chartFile = isWhole ? 'chart.svg' : 'results/chart.svg'
+  writeFileSync(here(chartFile), chart(summaries[0], results[0].where))
+  console.log(`\nChart: bench/${chartFile}`)
+  if (!options['write-docs']) return
+  const texts = results.map(({ version, where, noise }, i) =>
+    `### Node.js ${version}\n\n${summaryTables(summaries[i])}\n\n${where}. ${noise}`.trim()
+  )
+  writeDocs('performance.md', 'bench', texts.join('\n\n'))
+}
+
+/** What `--only` asks for. */
+function choices() {
   const only = options.only?.split(',') ?? []
   const unknown = only.filter((name) => ![...measures, ...peers].some((known) => known.name === name))
   if (unknown.length > 0) throw new Error(`Unknown in --only: ${unknown.join(', ')}\n\n${HELP}`)
-  const wanted = chosen(measures, only)
+  const wanted = chosen(measures, only).filter(({ isSecure }) => !isSecure || process.env.BENCH_IDENTITY !== '')
   const compared = chosen(peers, only)
   if (!compared.some(({ name }) => name === BASELINE)) compared.unshift(...peers.filter(({ name }) => name === BASELINE))
+  return { wanted, compared }
+}
 
+/** A key and a self-signed certificate for servers that speak TLS: where they are, without the endings; empty where there is no openssl. */
+function identity() {
+  const path = here('results/identity')
+  const args = 'req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 -subj /CN=localhost'.split(' ')
+  const { status } = spawnSync('openssl', [...args, '-keyout', `${path}.key`, '-out', `${path}.crt`], { stdio: 'ignore' })
+  if (status !== 0) console.error('Left out, since openssl is not installed: TLS')
+  process.env.BENCH_IDENTITY = status === 0 ? path : ''
+  return process.env.BENCH_IDENTITY
+}
+
+/**
+ * Measures on the Node.js that runs this.
+ *
+ * @param {string} file for the result
+ */
+async function measure(file) {
+  const { wanted, compared } = choices()
   const noise = await foreignLoad()
   if (noise !== '') console.error(noise)
   /** @type {Sample[]} */
@@ -69,7 +124,9 @@ async function main() {
   const begin = Date.now()
   for (let i = 0; i < PROCESSES; i++) {
     for (const measure of wanted) {
-      const able = compared.filter(({ lacks = [] }) => !lacks.includes(measure.behaviour))
+      const able = compared.filter(({ name, lacks = [] }) =>
+        measure.isForTwo ? name === BASELINE || name === 'it-tcp' : !lacks.includes(measure.behaviour)
+      )
       samples.push(...(measure.load === 'idle' ? await idle(measure, able) : await interleaved(measure, able)))
       process.stderr.write(`${i + 1}/${PROCESSES} ${measure.name}, ${Math.round((Date.now() - begin) / 1000)} s\n`)
     }
@@ -78,13 +135,7 @@ async function main() {
   const summary = summarize(samples, wanted, compared)
   const where = setting(compared)
   console.log(`${tables(summary)}\n\n${where}`)
-  const isWhole = !quick && only.length === 0
-  mkdirSync(here('results'), { recursive: true })
-  writeFileSync(here('results/samples.json'), JSON.stringify({ where, samples }, undefined, 1))
-  const chartFile = isWhole ? 'chart.svg' : 'results/chart.svg'
-  writeFileSync(here(chartFile), chart(summary, where))
-  console.log(`\nChart: bench/${chartFile}`)
-  if (options['write-docs']) writeDocs('performance.md', 'bench', `${summaryTables(summary)}\n\n${where}. ${noise}`.trim())
+  writeFileSync(file, JSON.stringify({ version: process.versions.node, where, noise, samples }, undefined, 1))
 }
 
 /**
@@ -160,11 +211,15 @@ async function interleaved(measure, able) {
  * @param {Generator} generator
  * @param {number} milliseconds
  */
-async function slice({ load, size }, server, generator, milliseconds) {
-  const job = { load, size, milliseconds, port: server.port, bytes: BYTES, connections: CONNECTIONS }
-  await generator.ask('open', job)
+async function slice({ load, size, isSecure }, server, generator, milliseconds) {
+  const job = { load, size, isSecure, milliseconds, port: server.port, bytes: BYTES, connections: CONNECTIONS }
+  const { port } = await generator.ask('open', job)
   const before = await server.usage()
-  const { amount, seconds, cpu } = await generator.ask('run', job)
+  const {
+    amount,
+    seconds,
+    cpu = Number.NaN
+  } = load === 'dial' ? await server.dial({ port, connections: CONNECTIONS, milliseconds }) : await generator.ask('run', job)
   const after = await server.usage()
   await generator.ask('close')
   const isBulk = load === 'receive' || load === 'send'
@@ -176,7 +231,7 @@ async function slice({ load, size }, server, generator, milliseconds) {
     cost: (used / done) * (isBulk ? 1 : 1e6),
     system: (after.system - before.system) / used,
     serverBusy: used / seconds,
-    generatorBusy: cpu / seconds
+    generatorBusy: cpu === undefined ? undefined : cpu / seconds
   }
 }
 
@@ -194,7 +249,7 @@ async function idle(measure, able) {
     const server = new ServerProcess([...peer.command, measure.behaviour, '0'])
     try {
       await server.start()
-      const job = { load: 'echo', size: measure.size, port: server.port }
+      const job = { load: 'echo', size: measure.size, isSecure: measure.isSecure, port: server.port }
       await generator.ask('open', { ...job, connections: CONNECTIONS })
       await generator.ask('close')
       const before = await server.usage()

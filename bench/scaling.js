@@ -1,4 +1,4 @@
-// One process or several: rates and waiting times of short connections at a full gate, for docs/scaling.md.
+// One process or several, or threads: rates and waiting times of short connections at a full gate, for docs/scaling.md.
 // Run it: npm run build && node bench/scaling.js [--write-docs] [rounds]
 
 import { spawn } from 'node:child_process'
@@ -7,6 +7,7 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
 import { listen, onFileDescriptor, onPort, Server } from '../dist/src/index.js'
 import { foreignLoad } from './processes.js'
 import { figure, machine, median, table, writeDocs } from './report.js'
@@ -21,13 +22,15 @@ const HOLD = 1_500
  * @typedef {object} Setup
  * @property {string} name
  * @property {number} processes
- * @property {'own' | 'inherit' | 'cluster' | 'reusePort'} listens
+ * @property {'own' | 'inherit' | 'threads' | 'cluster' | 'reusePort'} listens
+ * @property {number} [threads] of each process
  */
 
 /** @type {Setup[]} */
 const setups = [
   { name: 'one process', processes: 1, listens: 'own' },
   { name: 'prefork, two processes', processes: 2, listens: 'inherit' },
+  { name: 'one process, two threads', processes: 1, threads: 2, listens: 'threads' },
   { name: 'cluster, two workers', processes: 2, listens: 'cluster' },
   { name: '`reusePort`, two processes', processes: 2, listens: 'reusePort' }
 ]
@@ -50,23 +53,44 @@ const experiments = [
 
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { 'write-docs': { type: 'boolean', default: false } } })
 
-if (process.env.SCALING_JOB === undefined) {
+if (!isMainThread) await serve(workerData)
+else if (process.env.SCALING_JOB === undefined) {
   const result = await measure(Number(positionals[0] ?? 3))
   if (values['write-docs']) writeDocs('scaling.md', 'scaling', result)
 } else await serve(JSON.parse(process.env.SCALING_JOB))
 
 // A server process -------------------------------------------------------------------------------------
 
-/** @param {{ index: number, listens: Setup['listens'], port: number, slots: number, work: number }} job */
-async function serve({ index, listens, port, slots, work }) {
+/** @param {{ index: number, listens: Setup['listens'], port: number, slots: number, work: number, threads?: number, fd?: number }} job */
+async function serve(job) {
+  if (job.listens === 'threads' && isMainThread) return await startThreads(job)
+  const { index, listens, port, slots, work, fd } = job
   const options = { maxConnections: slots, onHandlerError: 'ignore' }
-  const where = listens === 'inherit' ? onFileDescriptor(INHERITED) : onPort(port, { host: HOST, reusePort: listens === 'reusePort' })
+  const own = listens === 'inherit' ? onFileDescriptor(INHERITED) : onPort(port, { host: HOST, reusePort: listens === 'reusePort' })
+  const where = fd === undefined ? own : onFileDescriptor(fd, { duplicate: true })
   const server = await Server.create(where, options, async ({ reader, writer }) => {
     const request = await reader.read()
     if (work > 0) burn(work)
     writer.write(new Uint8Array([index]))
     if (request?.[0] === 0x68) await reader.ended
   })
+  if (parentPort !== null) {
+    parentPort.postMessage('ready')
+    return
+  }
+  process.send({ port: server.address.port })
+  await once(process, 'disconnect')
+  process.exit()
+}
+
+/** @param {Parameters<typeof serve>[0]} job */
+async function startThreads(job) {
+  const { threads = 1, slots } = job
+  const server = await listen(onPort(0, { host: HOST }))
+  for (let index = 0; index < threads; index++) {
+    const data = { ...job, index, slots: slots / threads, fd: server.listeningSocket.fd }
+    await once(new Worker(fileURLToPath(import.meta.url), { workerData: data }), 'message')
+  }
   process.send({ port: server.address.port })
   await once(process, 'disconnect')
   process.exit()
@@ -103,7 +127,7 @@ async function measure(rounds) {
         `${Math.round(middle(({ share }) => share) * 100)} %`
       ]
     })
-    parts.push(`${experiment.title}:`, table(['', 'connections/s', 'wait, median', 'p99', 'longest', "busiest process's share"], rows))
+    parts.push(`${experiment.title}:`, table(['', 'connections/s', 'wait, median', 'p99', 'longest', "busiest one's share"], rows))
     console.log(`${parts.slice(-2).join('\n\n')}\n`)
   }
   parts.push(`${machine()}; Node.js ${process.versions.node}; ${CLIENTS} clients at a time. ${noise}`.trim())
@@ -121,7 +145,10 @@ async function run(setup, { slots, work, isHeld = false }) {
   try {
     let port = parent?.listeningOn ?? 0
     for (let index = 0; index < setup.processes; index++) {
-      const child = start({ index, listens: setup.listens, port, slots: slots / setup.processes, work }, parent?.listeningSocket.fd)
+      const child = start(
+        { index, listens: setup.listens, port, slots: slots / setup.processes, work, threads: setup.threads },
+        parent?.listeningSocket.fd
+      )
       children.push(child)
       const bound = await portOf(child)
       // All workers of a cluster that ask for any port are given the same one.

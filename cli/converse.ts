@@ -9,16 +9,26 @@ import { explain, InputError } from './failure.ts'
 import { formatBytes } from './quantity.ts'
 import { Report } from './report.ts'
 import { untilSignal } from './shutdown.ts'
+import { clientTls, ServerTls, type ServerTlsFiles } from './tls.ts'
 
 export interface ConverseOptions {
   readonly idleTimeout?: number
   readonly verbose?: true
 }
 
+export interface ConnectAndConverseOptions extends ConverseOptions, Pick<ConnectOptions, 'timeout'> {
+  /** The name to verify that the server has; '' for the host that is dialled. */
+  readonly tls?: string
+  /** The file of the authority of its certificate. */
+  readonly ca?: string
+}
+
 /** Connects, and talks until both sides have ended. Gives the exit code. */
-export async function connectAndConverse(where: Target, options: ConverseOptions & Pick<ConnectOptions, 'timeout'>): Promise<number> {
-  const { verbose, ...connectOptions } = options
+export async function connectAndConverse(where: Target, options: ConnectAndConverseOptions): Promise<number> {
+  const { verbose, tls: name, ca, ...plainOptions } = options
   checkInput()
+  const tls = name === undefined ? undefined : await clientTls({ name, ca }, where, '--tls')
+  const connectOptions = tls === undefined ? plainOptions : { ...plainOptions, tls }
   const report = new Report(verbose)
   return await untilSignal(async (signal) => {
     await converse(await connect(where, { ...connectOptions, signal }), signal, report)
@@ -26,12 +36,17 @@ export async function connectAndConverse(where: Target, options: ConverseOptions
 }
 
 /** Takes one client, stops listening, and talks until both sides have ended. Gives the exit code. */
-export async function listenAndConverse(where: ListenPlace, options: ConverseOptions & AdmissionOptions): Promise<number> {
+export async function listenAndConverse(where: ListenPlace, options: ConverseOptions & AdmissionOptions & ServerTlsFiles): Promise<number> {
   const { verbose, idleTimeout, ...admission } = options
   checkInput()
+  const tls = new ServerTls(options)
   const report = new Report(verbose)
   return await untilSignal(async (signal) => {
-    const server: Server = (await listen(where, { ...(idleTimeout !== undefined && { idleTimeout }), ...entryRules(admission) })) as Server
+    const server: Server = (await listen(where, {
+      ...(idleTimeout !== undefined && { idleTimeout }),
+      ...entryRules(admission),
+      ...tls.options
+    })) as Server
     try {
       checkHasAddresses(server.address.family === 'unix', admission)
       report.say(`listening on ${formatAddress(server.address)}`)
@@ -55,7 +70,9 @@ export async function listenAndConverse(where: ListenPlace, options: ConverseOpt
 async function converse(connection: Connection, signal: AbortSignal, report: Report): Promise<void> {
   const { stdin, stdout } = process
   const { reader, writer, remoteAddress, localAddress } = connection
-  report.detail(`connected to ${formatAddress(remoteAddress)} from ${formatAddress(localAddress)}`)
+  const { tls } = connection
+  const over = tls === null ? '' : `, over ${tls.version} with ${tls.cipher}`
+  report.detail(`connected to ${formatAddress(remoteAddress)} from ${formatAddress(localAddress)}${over}`)
   let inputError: Error | undefined
   stdin.on('error', (error) => {
     inputError = new InputError(error)

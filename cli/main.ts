@@ -5,7 +5,7 @@ import { codeOf, EXIT, explain, UsageError } from './failure.ts'
 import { runProgram } from './program.ts'
 
 /** What breaks a connection that was there. */
-const BROKEN = ['ERR_CONNECTION_RESET', 'ERR_CONNECTION_CLOSED', 'ERR_IDLE_TIMEOUT', 'ERR_BUFFER_AGE_LIMIT']
+const BROKEN = ['ERR_CONNECTION_RESET', 'ERR_CONNECTION_CLOSED', 'ERR_IDLE_TIMEOUT', 'ERR_BUFFER_AGE_LIMIT', 'ERR_TRUNCATED']
 
 try {
   const code = await runProgram(process.argv.slice(2))

@@ -6,6 +6,7 @@ import { flag, option } from './arguments.ts'
 import { UsageError } from './failure.ts'
 import { parseCount, parseDuration, parseMode } from './quantity.ts'
 import { LOG_FORMATS, type LogFormat } from './session.ts'
+import { parseServerName } from './tls.ts'
 
 const verbose = flag('report clients, attempts and results on standard error', { short: 'v' })
 const source = option('<address>', 'local address to connect from, numeric', parseNumericAddress, {
@@ -28,6 +29,15 @@ const acceptProxyFrom = option(
 )
 const metrics = option('<address>', 'serve figures for Prometheus on this address, at /metrics', parseListenAddress, {
   otherwise: 'none'
+})
+
+const tlsCert = option('<file>', 'speak TLS with clients, with this certificate and its chain; PEM, read again at SIGHUP', parseFile, {
+  otherwise: 'no TLS'
+})
+const tlsKey = option('<file>', "the certificate's private key", parseFile, { needs: 'tlsCert', otherwise: 'in the same file' })
+const tlsClientCa = option('<file>', 'serve only clients with a certificate of this authority', parseFile, {
+  needs: 'tlsCert',
+  otherwise: 'everybody'
 })
 
 const CLIENTS_AT_ONCE = ['<count>', "clients to serve at once; further ones wait in the kernel's queue", parseCount] as const
@@ -55,6 +65,13 @@ export const FORWARD_OPTIONS = {
   sendProxy: option('[version]', 'tell the target with a PROXY header who the client is: 1 is text, 2 (if left out) binary', parseVersion, {
     otherwise: 'none'
   }),
+  tlsCert,
+  tlsKey,
+  tlsClientCa,
+  targetTls: option('[name]', 'speak TLS with the target, and verify that it is who it should be', parseServerName, {
+    otherwise: 'no TLS; the name is the host that is dialled'
+  }),
+  targetCa: option('<file>', "the authority of the target's certificate", parseFile, { needs: 'targetTls', otherwise: 'those of Node.js' }),
   grace,
   log,
   metrics,
@@ -65,6 +82,10 @@ export const CONNECT_OPTIONS = {
   timeout: option('<duration>', 'how long reaching the address may take, with name resolution', parseDuration, { default: '30s' }),
   idleTimeout,
   source,
+  tls: option('[name]', 'speak TLS, and verify that the server is who it should be', parseServerName, {
+    otherwise: 'no TLS; the name is the host that is dialled'
+  }),
+  ca: option('<file>', "the authority of the server's certificate", parseFile, { needs: 'tls', otherwise: 'those of Node.js' }),
   verbose
 }
 
@@ -84,6 +105,9 @@ export const LISTEN_OPTIONS = {
   mode,
   idleTimeout,
   acceptProxyFrom: { ...acceptProxyFrom, ...onlyWithExec },
+  tlsCert,
+  tlsKey,
+  tlsClientCa,
   grace: { ...grace, ...onlyWithExec },
   log: { ...log, ...onlyWithExec },
   metrics: { ...metrics, ...onlyWithExec },
@@ -99,6 +123,11 @@ function parseFormat(text: string): LogFormat {
 function parseVersion(text: string): 1 | 2 {
   if (text !== '' && text !== '1' && text !== '2') throw new UsageError(`must be 1 or 2: received '${text}'`)
   return text === '1' ? 1 : 2
+}
+
+function parseFile(text: string): string {
+  if (text === '') throw new UsageError("must be a file: received ''")
+  return text
 }
 
 function parseCommand(text: string): string {

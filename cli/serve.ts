@@ -9,9 +9,10 @@ import { formatCount } from './quantity.ts'
 import { Report } from './report.ts'
 import { type LogFormat, Session } from './session.ts'
 import { Shutdown } from './shutdown.ts'
+import { ServerTls, type ServerTlsFiles } from './tls.ts'
 import { Traffic } from './traffic.ts'
 
-export interface ServeOptions extends AdmissionOptions {
+export interface ServeOptions extends AdmissionOptions, ServerTlsFiles {
   readonly maxConnections?: number
   readonly backlog?: number
   /** Whether clients beyond the limit are dropped at once instead of waiting. */
@@ -39,6 +40,7 @@ export async function serve(where: ListenPlace, options: ServeOptions, descripto
   const room = drop ? ROOM_FOR_DROPPING : 0
   const report = new Report(verbose)
   const traffic = new Traffic()
+  const tls = new ServerTls(options)
   const drops = new DropLimit()
   if (drop && maxConnections !== undefined) drops.limit = maxConnections
   let nextMessage = 0
@@ -74,7 +76,7 @@ export async function serve(where: ListenPlace, options: ServeOptions, descripto
     )
     if (refusal !== undefined) return dropClient(client, session, refusal)
     traffic.opened(session)
-    report.detail(`${session.client}: connected`)
+    report.detail(`${session.client}: connected${client.tls === null ? '' : ` over ${client.tls.version}`}`)
     try {
       await service(client, session, report)
     } catch (error) {
@@ -95,6 +97,7 @@ export async function serve(where: ListenPlace, options: ServeOptions, descripto
     where,
     {
       ...entryRules(options),
+      ...tls.options,
       ...(maxConnections !== undefined && { maxConnections: maxConnections + room }),
       ...(backlog !== undefined && { backlog }),
       ...(idleTimeout !== undefined && { idleTimeout })
@@ -117,7 +120,7 @@ export async function serve(where: ListenPlace, options: ServeOptions, descripto
     server.maxConnections = limit + room
   }
   // Before anyone is told that it listens, and sends a signal on the strength of that.
-  const shutdown = new Shutdown(server, grace, report)
+  const shutdown = new Shutdown(server, grace, report, tls.isThere ? () => tls.reload(report) : undefined)
   if (figures !== undefined) report.say(`metrics on ${formatAddress(figures.address)}, at /metrics`)
   report.say(`listening on ${formatAddress(server.address)}`)
   report.showStatus(() => traffic.status(server, drops))

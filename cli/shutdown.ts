@@ -55,8 +55,13 @@ export class Shutdown {
   /** Stops listening to signals. */
   readonly dispose: () => void
 
-  constructor(server: Server, grace: number, report: Report) {
+  /** With `reload`, SIGHUP calls that and stops nothing. */
+  constructor(server: Server, grace: number, report: Report, reload?: () => void) {
     this.dispose = onSignals((signal) => {
+      if (signal === 'SIGHUP' && reload !== undefined) {
+        reload()
+        return
+      }
       if (server.isClosed) {
         this.code = exitCodeOf(signal)
         void server.close({ closeExistingConnections: true })

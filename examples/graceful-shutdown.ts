@@ -14,7 +14,11 @@ const server = await Server.create(onPort(port), { maxConnections: 100 }, async 
   }
   server.signal.addEventListener('abort', onClosing)
   try {
-    for await (const line of reader.lines()) writer.write(`${line.toUpperCase()}\n`)
+    for await (const line of reader.lines()) {
+      writer.write(`${line.toUpperCase()}\n`)
+      // A client that sends and does not read is not read from either.
+      await writer.flushed()
+    }
   } finally {
     server.signal.removeEventListener('abort', onClosing)
   }

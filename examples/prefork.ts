@@ -45,7 +45,10 @@ async function child(): Promise<void> {
     onFileDescriptor(INHERITED),
     { maxConnections: Number(perProcess), onHandlerError: 'ignore' },
     async ({ reader, writer }) => {
-      for await (const line of reader.lines()) writer.write(`${process.pid} ${line}\n`)
+      for await (const line of reader.lines()) {
+        writer.write(`${process.pid} ${line}\n`)
+        await writer.flushed()
+      }
     }
   )
   await once(process, 'SIGTERM')

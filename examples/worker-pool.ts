@@ -35,6 +35,7 @@ async function main(): Promise<void> {
         worker.postMessage(Math.min(Number(line), 10_000_000))
         const [count] = await once(worker, 'message', { signal })
         writer.write(`${count} primes up to ${line}, said thread ${worker.threadId}\n`)
+        await writer.flushed()
       }
     } catch {
       // The client went away in the middle, or the thread failed: in either case there is nothing left for it to do.

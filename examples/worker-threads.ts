@@ -42,7 +42,10 @@ async function serve(): Promise<void> {
     onFileDescriptor(workerData, { duplicate: true }),
     { maxConnections: Number(perThread), onHandlerError: 'ignore' },
     async ({ reader, writer }) => {
-      for await (const line of reader.lines()) writer.write(`${threadId} ${line}\n`)
+      for await (const line of reader.lines()) {
+        writer.write(`${threadId} ${line}\n`)
+        await writer.flushed()
+      }
     }
   )
   parentPort?.postMessage('ready')

@@ -20,7 +20,7 @@ export interface UnixAddress {
   readonly path: string
 }
 
-/** The address of either end of a connection, or of a server; `family` tells which kind. */
+/** The address of either end of a connection, or of a server; `family` says which kind. */
 export type SocketAddress = InetAddress | UnixAddress
 
 /** The address of a unix socket that was not bound, as a client's seldom is. */
@@ -37,6 +37,8 @@ export interface HostAndPort {
 // sun_path has 108 bytes on Linux and 104 on the BSDs and macOS. A path needs its closing NUL within them; an abstract
 // name does not.
 const UNIX_PATH_SIZE = process.platform === 'linux' ? 108 : 104
+/** Bytes that the path of a unix socket's file may have. */
+export const LONGEST_UNIX_PATH = UNIX_PATH_SIZE - 1
 
 /**
  * Checks the path of a unix socket before anything happens with it: Node.js 20 and 22 would cut one that is too long
@@ -53,7 +55,7 @@ export function checkUnixPath(action: string, path: unknown): void {
     throw new RangeError(`${action} as 'path' must not contain a NUL: received ${inspect(path)}`)
   }
   if (process.platform === 'win32') return
-  const limit = isAbstract ? UNIX_PATH_SIZE : UNIX_PATH_SIZE - 1
+  const limit = isAbstract ? UNIX_PATH_SIZE : LONGEST_UNIX_PATH
   const length = Buffer.byteLength(path)
   if (length > limit) {
     throw new RangeError(`${action} as 'path' must have at most ${limit} bytes on this system: received ${length} bytes, ${inspect(path)}`)

@@ -5,6 +5,7 @@ import type { TLSSocket } from 'node:tls'
 import { inspect } from 'node:util'
 import { type SocketAddress, UNNAMED } from './address.ts'
 import { now } from './async/clock.ts'
+import { doNothing } from './async/do-nothing.ts'
 import { type DialLimits, type Dialled, dial, inetAddresses, isUnix, type Step } from './client/dial.ts'
 import { dialCustom } from './client/dial-custom.ts'
 import { sendFirst } from './client/send-first.ts'
@@ -24,7 +25,7 @@ import {
 } from './options.ts'
 import { headerToSend } from './proxy/format-header.ts'
 import { openConnection } from './stream/connection-facade.ts'
-import { createDialSocket, setKeepAlive } from './stream/net-socket.ts'
+import { createDialSocket, setSilenceLimits } from './stream/net-socket.ts'
 import { NetTransport } from './stream/net-transport.ts'
 import type { Transport } from './stream/transport.ts'
 import { type ClientTerms, clientTerms } from './tls/client-options.ts'
@@ -36,16 +37,16 @@ import type { Carried, WhereToConnect } from './where-to-connect.ts'
 const ACTION = 'Cannot connect'
 
 /**
- * Opens a socket to `where`, for those who want to use `node:net` itself. Async: `connect_sock`.
+ * Opens a socket to `where`, for use with `node:net` itself. Async: `connect_sock`.
  *
- * Resolves with a socket that is connected and otherwise as `net.connect` leaves it: a `'data'` listener, `pipe()` or iterating
- * starts the flow, and drivers that take a socket take it as it is. It stays open for writing after the peer's FIN
- * (`allowHalfOpen`), and TCP_NODELAY is on.
+ * Resolves with a socket that is connected and otherwise just as `net.connect` leaves it: a `'data'` listener, `pipe()` or iterating starts
+ * the flow, and drivers that take a socket can use it unchanged. It stays open for writing after the peer's FIN (`allowHalfOpen`), and
+ * TCP_NODELAY is on.
  *
- * Ownership: from then on the socket is the caller's, with its events, errors and closing; no listener is left on it.
- * Cancellation: if `signal` aborts or `timeout` passes first, every attempt is destroyed and nothing stays open. Later
- * neither has an effect. A name that is being looked up can't be called back: its answer is ignored.
- * May be called any number of times at once. In Async only the first address of a name is tried.
+ * Ownership: from then on the socket, its events, errors and closing belong to the caller; no listener is left on it.
+ * Cancellation: if `signal` aborts or `timeout` passes first, every attempt is destroyed and nothing stays open. Later neither has an
+ * effect. A name lookup can't be cancelled: its answer is ignored. May be called any number of times at once. Async tries only the first
+ * address of a name.
  *
  * @throws {TypeError} If an argument has the wrong type.
  * @throws {RangeError} If `timeout` is not above 0.
@@ -66,7 +67,7 @@ export function connectSocket(
 export function connectSocket(where: WhereToConnect<SocketAddress>, options?: ConnectSocketOptions): Promise<Socket>
 export async function connectSocket(where: WhereToConnect<SocketAddress>, options: ConnectSocketOptions = {}): Promise<Socket> {
   checkWhere(where)
-  if (where.dial !== undefined) throw new TypeError(`${ACTION} as there is no socket to be had of 'where': received ${inspect(where)}`)
+  if (where.dial !== undefined) throw new TypeError(`${ACTION} as 'where' has no socket: received ${inspect(where)}`)
   const limits = dialLimits(options)
   const terms = tlsTerms(options, where)
   const steps = stepsOf(options)
@@ -78,17 +79,16 @@ export async function connectSocket(where: WhereToConnect<SocketAddress>, option
 /**
  * Opens a connection to `where`. Async: `connect`.
  *
- * Resolves once it is connected. A host name is resolved here, and its addresses are tried as RFC 8305 says: IPv6 and IPv4
- * take turns, each attempt has a head start of 250 ms, the first that connects wins and the others are destroyed. A
- * unix socket whose queue is full is tried again until `timeout`.
+ * Resolves once it is connected. A host name is resolved, and its addresses are tried as RFC 8305 describes: IPv6 and IPv4 alternate, each
+ * attempt gets a head start of 250 ms, the first to connect wins and the others are destroyed. A Unix socket whose queue is full is retried
+ * until `timeout`.
  *
  * Ownership: the connection is the caller's to close; hold it with `await using`, or use {@link withConnection}.
- * Cancellation: if `signal` aborts or `timeout` passes first, every attempt is destroyed and nothing stays open. Once the
- * connection exists neither has an effect. A name that is being looked up can't be called back: its answer is ignored.
- * May be called any number of times at once.
+ * Cancellation: if `signal` aborts or `timeout` passes first, every attempt is destroyed and nothing stays open. Once the connection
+ * exists, neither has an effect. A name lookup can't be cancelled: its answer is ignored. May be called any number of times at once.
  *
- * Differs from Async: `timeout` and `signal` cover name resolution and all attempts together, and every address is
- * tried, not only the first.
+ * Differs from Async: `timeout` and `signal` cover name resolution and all attempts together, and every address is tried, not just the
+ * first.
  *
  * @throws {TypeError} If an argument has the wrong type.
  * @throws {RangeError} If an option is out of range.
@@ -122,20 +122,18 @@ export async function connect<A extends SocketAddress>(where: WhereToConnect<A>,
 /**
  * Opens a connection to `where`, calls `fn` with it, and closes it. Async: `with_connection`.
  *
- * Resolves with what `fn` returns, or rejects, after `fn` has ended and the descriptor is closed. That takes up to 2 s longer than `fn`
- * if the peer does not close its side when it sees our end: for a health check pass `linger: 0`.
+ * Resolves with what `fn` returns, or rejects, once `fn` has ended and the descriptor is closed. That takes up to 2 s longer than `fn` if
+ * the peer does not close its side when it sees our end: for a health check, pass `linger: 0`.
  *
- * Ownership: the connection is closed as `connection.close()` does, also when `fn` throws: what was written is handed over
- * first, for up to `forceAfter`, then the peer's end is awaited, for up to `linger`. A function that does not want its peer to
- * take half a message for a whole one calls `connection.abort()`.
- * Cancellation: `timeout` and `signal` are for connecting, as in {@link connect}; they never end `fn`. A connection that
- * breaks meanwhile is told by `connection.signal`; `fn` is always awaited.
- * May be called any number of times at once.
+ * Ownership: the connection is closed as `connection.close()` does, even if `fn` throws: what was written is handed over first, for up to
+ * `forceAfter`, then the peer's end is awaited, for up to `linger`. If the peer must not mistake half a message for a whole one, call
+ * `connection.abort()`. Cancellation: `timeout` and `signal` are for connecting, as in {@link connect}; they never end `fn`. If the
+ * connection breaks meanwhile, `connection.signal` is aborted; `fn` is always awaited. May be called any number of times at once.
  *
  * @throws Whatever `fn` throws.
  * @throws {ConnectionResetError} If `fn` succeeded, but the connection broke before what it wrote was handed over.
  * @throws {ConnectionClosedError} If `fn` succeeded, but the peer did not take what it wrote within `forceAfter`, or `fn` aborted the
- * connection before.
+ * connection.
  * @throws {TypeError} If an argument has the wrong type.
  * @throws {RangeError} If an option is out of range.
  * @throws {ConnectError} If the name can't be resolved, or all of its addresses refuse or can't be reached.
@@ -180,7 +178,7 @@ export async function withConnection<A extends SocketAddress, T>(
     await connection.close(closeOptions)
     return result
   } catch (error) {
-    await connection.close(closeOptions).catch(ignore)
+    await connection.close(closeOptions).catch(doNothing)
     throw error
   }
 }
@@ -218,16 +216,16 @@ interface Ends<A> {
 async function carry<A extends SocketAddress>(
   where: WhereToConnect<A>,
   limits: DialLimits,
-  { keepAlive }: ConnectionSettings,
+  settings: ConnectionSettings,
   steps: readonly Step[]
 ): Promise<Ends<A> & { transport: Transport }> {
   if (where.dial !== undefined) {
     if (steps.length > 0)
-      throw new TypeError(`${ACTION} as 'proxyHeader' needs a socket, which 'where' has not: received ${inspect(where)}`)
+      throw new TypeError(`${ACTION} as 'proxyHeader' needs a socket, which 'where' does not have: received ${inspect(where)}`)
     return (await dialCustom(where.dial, where, limits)) as Carried & Ends<SocketAddress> as { transport: Transport } & Ends<A>
   }
   const dialled = await dial(where, limits, createDialSocket, steps)
-  if (!isUnix(where.target)) setKeepAlive(dialled.socket, keepAlive)
+  if (!isUnix(where.target)) setSilenceLimits(dialled.socket, settings)
   return { transport: new NetTransport(dialled.socket), ...addressesOf(where, dialled) }
 }
 
@@ -261,5 +259,3 @@ function checkWhere(where: unknown): void {
     )
   }
 }
-
-function ignore(): void {}

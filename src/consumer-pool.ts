@@ -1,4 +1,4 @@
-// N consumers over one async iterable: an item is pulled only when somebody is free to take it.
+// N consumers over one async iterable: an item is pulled only when a consumer is free to take it.
 
 import { inspect } from 'node:util'
 import { captureContext } from './async/context.ts'
@@ -10,22 +10,22 @@ const ACTION = 'Cannot consume'
 
 /**
  * Runs `handler` for every item of `source`, at most `concurrency` of them at once, and pulls the next item only when a
- * consumer is free. Over a server this is the gate: clients that nobody is free for stay in the kernel's queue.
+ * consumer is free. Over a server this is the gate: clients for which no consumer is free stay in the kernel's queue.
  *
  * - The next item is pulled only when a consumer is free: never more than `concurrency` handlers, never an item waiting in
  *   between. One pull is pending at a time, so handlers start in the order of the items.
- * - An item that is `AsyncDisposable`, such as a connection, is disposed when its handler ends, also when it throws; its
- *   consumer is free after that. A disposal that fails after the handler succeeded counts as the handler's failure; if the
- *   handler failed too, the handler's error is the one reported.
- * - A client can't stop a pool: a handler that fails of what a client of a server brought about by itself (a reset, an end amid what was asked
- *   for, too much, too slow), or of what that server told it by a `signal`, has not failed. Whoever wants to know catches it in the handler. The
- *   same errors of a connection that the program dialled do count.
+ * - An item that is `AsyncDisposable`, such as a connection, is disposed when its handler ends, even if it throws; its consumer is free
+ *   after that. A disposal that fails after the handler succeeded counts as the handler's failure; if the handler failed too, the handler's
+ *   error is the one reported.
+ * - A client can't stop a pool: if a handler fails with an error that a client of a server caused on its own (a reset, an end inside what
+ *   was asked for, too much, too slow), or with the reason of that server's or connection's `signal`, it does not count as a failure. To
+ *   see such errors, catch them in the handler. The same errors on a connection that the program dialled do count.
  * - Resolves when the source has ended and every handler is done. If a handler fails, nothing more is pulled, the source's
  *   `return()` is called, not awaited (a server closes), the running handlers are awaited, and the promise rejects with the
  *   first error. An item that a pull already pending still yields is disposed without a handler. If the source throws, the
  *   running handlers are awaited just the same.
  *
- * A generator between pool and server ends only at its next item: give `listen` a `signal`, or hold the server with `await using`.
+ * A generator between the pool and the server ends only at its next item: give `listen` a `signal`, or hold the server with `await using`.
  * The second form is the sink of a pipeline: `pipe(server, transform, consumerPool(100, handler))`.
  *
  * @param concurrency A whole number, 1 or more; `Infinity` where the source has a limit of its own, such as a server's `maxConnections`.

@@ -1,10 +1,10 @@
-// The channels on which others can look inside, through node:diagnostics_channel.
+// The channels that let others look inside, through node:diagnostics_channel.
 
 import { channel } from 'node:diagnostics_channel'
 import type { Socket } from 'node:net'
 import type { SocketAddress } from './address.ts'
 
-/** A server, as messages name it: the very object that `listen` or `Server.create` gave, to tell one from another. */
+/** A server, as messages name it: the very object that `listen` or `Server.create` returned, so that servers can be told apart. */
 export interface ObservedServer {
   /** What it listens on. */
   readonly address: SocketAddress
@@ -16,7 +16,7 @@ export interface ObservedServer {
   readonly isClosed: boolean
 }
 
-/** What all messages of a server say. */
+/** What all messages about a server contain. */
 export interface ServerMessage {
   /** Which server it is. */
   readonly server: ObservedServer
@@ -44,19 +44,19 @@ export interface ConnectionCloseMessage extends ConnectionOpenMessage {
   readonly bytesRead: number
   /** Bytes handed to the operating system. */
   readonly bytesWritten: number
-  /** Milliseconds for which it was open; undefined if nobody had subscribed by then. */
+  /** Milliseconds for which it was open; undefined if nobody had subscribed when it opened. */
   readonly duration: number | undefined
   /** What `connection.signal.reason` is. */
   readonly reason: unknown
 }
 
-/** Published on `it-tcp.server.limit` each time a server has come to have as many connections as it may. */
+/** Published on `it-tcp.server.limit` each time a server reaches `maxConnections`. */
 export interface ServerLimitMessage extends ServerMessage {
   /** The limit that is reached: connections. */
   readonly maxConnections: number
 }
 
-/** Published on `it-tcp.server.handler-error` when a handler of `Server.create` throws or rejects, whatever the policy for that is. */
+/** Published on `it-tcp.server.handler-error` when a handler of `Server.create` throws or rejects, whatever `onHandlerError` is. */
 export interface ServerHandlerErrorMessage extends ServerMessage {
   /** The client whose handler it was. */
   readonly remoteAddress: SocketAddress
@@ -64,12 +64,12 @@ export interface ServerHandlerErrorMessage extends ServerMessage {
   readonly error: unknown
 }
 
-/** Published on `it-tcp.server.descriptors-exhausted` each time a server shuts its gate since the process has no descriptor left. */
+/** Published on `it-tcp.server.descriptors-exhausted` each time a server shuts its gate because the process has no descriptor left. */
 export interface ServerDescriptorsExhaustedMessage extends ServerMessage {}
 
 /** Published on `it-tcp.server.turned-away` for every client that is refused, or fails, between accept and handler. */
 export interface ServerTurnedAwayMessage extends ServerMessage {
-  /** The client; before a PROXY header has been read, whoever sent it. */
+  /** The client; before a PROXY header has been read, whoever is connected. */
   readonly remoteAddress: SocketAddress
   /** What turned it away; the counter of that name in `server.statistics().turnedAway`. */
   readonly step: TurningStep
@@ -80,13 +80,16 @@ export interface ServerTurnedAwayMessage extends ServerMessage {
 /** What can turn a client away: the program's `admit`, `maxConnectionsPerAddress`, a PROXY header or a TLS handshake. */
 export type TurningStep = 'admit' | 'perAddress' | 'proxyHeader' | 'handshake'
 
-/** Published on `it-tcp.server.gate` each time a server starts or stops to accept clients. */
+/** Published on `it-tcp.server.gate` each time a server starts or stops accepting clients. */
 export interface ServerGateMessage extends ServerMessage {
   /** Whether clients are accepted from now on; otherwise they wait. */
   readonly isOpen: boolean
 }
 
-/** Published on `it-tcp.server.handler-end` when a handler of `Server.create` has ended, well or not; its connection may still be open. */
+/**
+ * Published on `it-tcp.server.handler-end` when a handler of `Server.create` has ended, successfully or not; its connection may still be
+ * open.
+ */
 export interface ServerHandlerEndMessage extends ServerMessage {
   /** The client whose handler it was. */
   readonly remoteAddress: SocketAddress

@@ -2,7 +2,7 @@
 
 import type { Duplex } from 'node:stream'
 
-/** A connection as a Duplex, with what clients of databases and of HTTP expect of a socket. */
+/** A connection as a Duplex, with what database and HTTP clients expect of a socket. */
 export interface ConnectionDuplex extends Duplex {
   /** The peer's IP address; undefined for a unix socket, and where there is no address. */
   readonly remoteAddress: string | undefined
@@ -18,12 +18,12 @@ export interface ConnectionDuplex extends Duplex {
   readonly connecting: boolean
   /** Milliseconds of silence before `'timeout'`; 0 for none. */
   readonly timeout: number
-  /** Bytes received so far, also before this was made. */
+  /** Bytes received so far, including before this was created. */
   readonly bytesRead: number
-  /** Bytes handed to the operating system so far, also before this was made. */
+  /** Bytes handed to the operating system so far, including before this was created. */
   readonly bytesWritten: number
   /**
-   * Emits `'timeout'`, and calls `callback` once, after so many milliseconds in which nothing is read or written here; 0 for never. It does nothing else.
+   * Emits `'timeout'`, and calls `callback` once, after `delay` milliseconds without a read or a write; 0 for never. It does nothing else.
    *
    * @throws {TypeError | RangeError} If an argument is wrong.
    */

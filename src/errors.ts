@@ -4,13 +4,14 @@ import { getSystemErrorMap, types } from 'node:util'
 import { formatAddress, type HostAndPort, type SocketAddress } from './address.ts'
 
 /**
- * The class of all errors of this library: a `name`, a stable `code`, and the operating system's error, where there is one, as `cause`. Wrong
- * arguments are a `TypeError` or a `RangeError`, and what a signal aborts rejects with the signal's reason: those are not of it.
+ * The class of all errors of this library: a `name`, a stable `code`, and the operating system's error, where there is one, as `cause`. Two
+ * kinds are not of this class: wrong arguments are a `TypeError` or a `RangeError`, and what a signal aborts rejects with the signal's
+ * reason.
  */
 export abstract class ItTcpError extends Error {
   /** The name of the class; part of the API. */
   abstract override readonly name: string
-  /** Tells the class where `instanceof` can't, as across two copies of the package; part of the API. */
+  /** Identifies the class where `instanceof` can't, as across two copies of the package; part of the API. */
   abstract readonly code: string
 }
 
@@ -60,7 +61,7 @@ export class ListenError extends ItTcpError {
   }
 }
 
-/** Thrown when something is used that you closed. */
+/** Thrown when you use something that you closed. */
 export class ConnectionClosedError extends ItTcpError {
   override readonly name = 'ConnectionClosedError'
   readonly code = 'ERR_CONNECTION_CLOSED'
@@ -72,19 +73,19 @@ export class ConnectionResetError extends ItTcpError {
   readonly code = 'ERR_CONNECTION_RESET'
 }
 
-/** Thrown when an encrypted stream ended without saying so: what was read may not be all that was sent. */
+/** Thrown when an encrypted stream ended without a close_notify: what was read may not be all that was sent. */
 export class TruncatedError extends ItTcpError {
   override readonly name = 'TruncatedError'
   readonly code = 'ERR_TRUNCATED'
 }
 
-/** Thrown when bytes waited to be handed over and the peer took none for `bufferAgeLimit`. */
+/** Thrown when bytes were pending and the peer took none of them for `bufferAgeLimit`. */
 export class BufferAgeLimitError extends ItTcpError {
   override readonly name = 'BufferAgeLimitError'
   readonly code = 'ERR_BUFFER_AGE_LIMIT'
 }
 
-/** Thrown when no byte went either way for `idleTimeout`. */
+/** Thrown when no byte went in either direction for `idleTimeout`. */
 export class IdleTimeoutError extends ItTcpError {
   override readonly name = 'IdleTimeoutError'
   readonly code = 'ERR_IDLE_TIMEOUT'
@@ -126,19 +127,19 @@ export class ServerClosedError extends ItTcpError {
   readonly code = 'ERR_SERVER_CLOSED'
 }
 
-/** Thrown when a handshake fails, the peer is not who it should be, a record is forged, or a certificate of yours is no good. */
+/** Thrown when a handshake fails, the peer is not who it should be, a record is forged, or a certificate of yours is unusable. */
 export class TlsError extends ItTcpError {
   override readonly name = 'TlsError'
   readonly code = 'ERR_TLS'
 }
 
-/** Thrown when a handshake took longer than it may. */
+/** Thrown when a handshake took longer than allowed. */
 export class HandshakeTimeoutError extends ItTcpError {
   override readonly name = 'HandshakeTimeoutError'
   readonly code = 'ERR_HANDSHAKE_TIMEOUT'
 }
 
-/** Thrown when a connection does not start with a valid PROXY header, or when its sender may send none: the message says which. */
+/** Thrown when a connection does not start with a valid PROXY header, or when its sender may not send one: the message says which. */
 export class ProxyHeaderError extends ItTcpError {
   override readonly name = 'ProxyHeaderError'
   readonly code = 'ERR_PROXY_HEADER'

@@ -23,7 +23,7 @@
 
 export type { HostAndPort, InetAddress, SocketAddress, UnixAddress } from './address.ts'
 export { connect, connectSocket, withConnection } from './connect.ts'
-export type { ByteStream, CloseOptions, Connection } from './connection.ts'
+export type { ByteStream, CloseOptions, Connection, PeerCredentials, ReceivedProxyHeader } from './connection.ts'
 export { consumerPool } from './consumer-pool.ts'
 export type {
   ConnectionCloseMessage,
@@ -65,6 +65,7 @@ export type {
   ConnectOptions,
   ConnectSocketOptions,
   ListenOptions,
+  ProxyProtocolOptions,
   ServerOptions,
   WithConnectionOptions
 } from './options.ts'

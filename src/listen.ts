@@ -7,14 +7,14 @@ import { type Server, type ServerOn, serverOver } from './server.ts'
 import type { WhereToListen } from './where-to-listen.ts'
 
 /**
- * Listens at `where` and gives the server: an async iterator of accepted connections. Resolves when the socket is bound and
- * listening; a connect begun after that succeeds, whether or not somebody pulls yet. Nobody pulls: nobody is accepted.
+ * Listens on `where` and returns the server: an async iterator of accepted connections. Resolves when the socket is bound and listening;
+ * clients can connect from then on, whether or not anyone pulls yet. If nobody pulls, nobody is accepted.
  *
  * The server is the caller's to close: by leaving a loop over it, by `close()`, by `signal`, or by holding it with `await using`.
  *
  * @throws {ListenError} If the address can't be listened on.
  * @throws {TypeError | RangeError} If an option is wrong, before anything happens.
- * @throws `signal.reason` if `signal` is aborted already.
+ * @throws `signal.reason` if `signal` is already aborted.
  * @throws Whatever the `listeningOn` of `where` throws; nothing is left listening then.
  * @example
  * ```ts

@@ -6,13 +6,13 @@ import { isAbortSignal } from './async/abort.ts'
 import type { ProxyHeaderInit } from './proxy/header.ts'
 import type { TlsClientOptions, TlsContext } from './tls.ts'
 
-/** Milliseconds before a connection attempt is given up: that of Async. */
+/** Milliseconds before a connection attempt is given up: Async's value. */
 export const DEFAULT_TIMEOUT = 30_000
-/** Bytes read ahead of the consumer: what Node.js reads from the kernel at once. */
+/** Bytes read ahead of the consumer: what Node.js reads from the kernel at a time. */
 export const DEFAULT_READER_BUFFER_SIZE = 65_536
 /** Milliseconds from accept to the handler, for a PROXY header and a TLS handshake together: between ranch's 5 s and the 30 s of others. */
 export const DEFAULT_HANDSHAKE_TIMEOUT = 10_000
-/** Milliseconds for which a peer may take no byte of what waits for it: Async's two minutes. */
+/** Milliseconds that pending bytes may wait without the peer taking any: Async's two minutes. */
 export const DEFAULT_BUFFER_AGE_LIMIT = 120_000
 /** Milliseconds of silence before TCP keep-alive probes: below the idle limit of common NAT boxes and balancers. */
 export const DEFAULT_KEEP_ALIVE = 60_000
@@ -20,7 +20,7 @@ export const DEFAULT_KEEP_ALIVE = 60_000
 export const DEFAULT_FORCE_AFTER = 30_000
 /** Milliseconds for which `close()` waits for the peer's FIN, once its own is sent. */
 export const DEFAULT_LINGER = 2_000
-/** Clients the kernel queues: what Node.js asks for, and clamped by the system (`somaxconn`). */
+/** Clients that the kernel queues: what Node.js asks for; the system clamps it (`somaxconn`). */
 export const DEFAULT_BACKLOG = 511
 /** Bytes that a line or a delimited record may have: what `asyncio` and `bufio` allow too. */
 export const DEFAULT_MAX_LENGTH = 65_536
@@ -28,7 +28,7 @@ export const DEFAULT_MAX_LENGTH = 65_536
 /** How a connection is opened. */
 export interface ConnectSocketOptions {
   /**
-   * Milliseconds for everything before the connection exists, name resolution and all attempts included; `Infinity` for no limit.
+   * Milliseconds for everything before the connection exists, including name resolution and all attempts; `Infinity` for no limit.
    *
    * @default 30_000
    */
@@ -36,22 +36,22 @@ export interface ConnectSocketOptions {
   /** Gives up the attempt when aborted. Once the connection exists, a later abort changes nothing. */
   signal?: AbortSignal
   /**
-   * Speaks TLS, and verifies that the server is the host dialled, or `serverName`; `true` for the defaults. `timeout` and `signal` cover the
+   * Uses TLS, and verifies that the server is the host dialled, or `serverName`; `true` for the defaults. `timeout` and `signal` cover the
    * handshake.
    *
    * @default no TLS
    */
   tls?: true | TlsClientOptions
   /**
-   * The PROXY header to send before anything else, also before a TLS handshake, as soon as it is connected: on whose behalf this is. It counts
-   * in neither `bytesWritten` nor `bytesPending`.
+   * The PROXY header to send first, as soon as it is connected and before a TLS handshake: it says on whose behalf this connection is made.
+   * It is included in neither `bytesWritten` nor `bytesPending`.
    *
    * @default none
    */
   proxyHeader?: ProxyHeaderInit
 }
 
-/** How a connection behaves once it is there; for clients and for servers. */
+/** How an established connection behaves; for clients and for servers. */
 export interface ConnectionOptions {
   /**
    * Bytes that are read ahead while nobody reads, plus at most one chunk. At least 1.
@@ -60,14 +60,17 @@ export interface ConnectionOptions {
    */
   readerBufferSize?: number
   /**
-   * Milliseconds for which the peer may take none of the bytes that wait for it before the connection is aborted with
-   * `BufferAgeLimitError`; `Infinity` for no limit. Counted from the last progress, so a slow peer that moves is kept.
+   * Milliseconds that pending bytes may wait without the peer taking any of them, before the connection is aborted with
+   * `BufferAgeLimitError`; `Infinity` for no limit. Counted from the last progress, so a slow peer that keeps reading stays connected.
+   *
+   * On Linux, with libc, the kernel is told as well (TCP_USER_TIMEOUT): a TCP peer that acknowledges none of what was handed over for a quarter longer, since
+   * it has vanished or takes nothing, is told as `ConnectionResetError` with an ETIMEDOUT. Where `keepAlive` is longer, it gets 10 s more than that.
    *
    * @default 120_000 (2 minutes)
    */
   bufferAgeLimit?: number
   /**
-   * Milliseconds without a byte either way before the connection is aborted with `IdleTimeoutError`.
+   * Milliseconds without a byte in either direction before the connection is aborted with `IdleTimeoutError`.
    *
    * @default Infinity
    */
@@ -77,7 +80,7 @@ export interface ConnectionOptions {
    * `Infinity` for none.
    * Unix sockets have none.
    *
-   * @default 60_000
+   * @default 60_000, or `bufferAgeLimit` where that is less
    */
   keepAlive?: number | false
 }
@@ -88,19 +91,36 @@ export interface ConnectOptions extends ConnectSocketOptions, ConnectionOptions 
 /** The options of `withConnection`: of connecting, and of closing as `connection.close()` takes them. */
 export interface WithConnectionOptions extends ConnectOptions {
   /**
-   * Milliseconds for handing over what was written once the function has ended, after which the connection is aborted; 0 aborts at once
-   * what is not with the operating system yet.
+   * Milliseconds to hand over what was written once the function has ended, after which the connection is aborted; 0 aborts at once unless
+   * the operating system has everything already.
    *
    * @default 30_000
    */
   forceAfter?: number
   /**
-   * Milliseconds to wait for the peer's end after ours before the descriptor is closed; 0 closes right behind ours, and the system sends
-   * a RST if input is unread. A peer that closes when it sees our end is not waited for any longer.
+   * Milliseconds to wait for the peer's end after ours before the descriptor is closed; 0 closes right after ours, and the system sends a
+   * RST if input is unread. The wait is over as soon as the peer closes.
    *
    * @default 2_000
    */
   linger?: number
+}
+
+/** From whom a server takes PROXY headers. */
+export interface ProxyProtocolOptions {
+  /**
+   * The IP addresses and CIDR ranges that may send a header, `'unix'` for the peers of a unix socket, or `'anybody'`, who can then claim to be
+   * anybody. Others are turned away before a byte of theirs is read.
+   *
+   * @default none: it must be given
+   */
+  from: readonly string[] | 'anybody'
+  /**
+   * Bytes that a header of version 2 may announce behind its first 16.
+   *
+   * @default 4096
+   */
+  maxLength?: number
 }
 
 /** The options of `listen`. */
@@ -108,13 +128,13 @@ export interface ListenOptions<A = SocketAddress> extends ConnectionOptions {
   /**
    * Connections that may be open or in a handler at once; further clients wait in the kernel's queue. At least 1.
    *
-   * @default 90 % of the soft limit of open descriptors, which Node.js raises to the hard one at its start
+   * @default 90 % of the soft limit on open descriptors, which Node.js raises to the hard limit when it starts
    */
   maxConnections?: number
   /**
    * Clients that the kernel queues until they are accepted (Async's `max_pending_connections`). The system clamps it.
-   * Beyond it, Linux lets TCP clients retry until their own timeout and fails unix clients with EAGAIN; other systems
-   * refuse; where `acceptGate` is `'userland'` they are closed.
+   * Beyond it, Linux lets TCP clients retry until their own timeout and fails Unix clients with EAGAIN; other systems refuse them; where
+   * `acceptGate` is `'userland'` they are closed.
    *
    * @default 511
    */
@@ -122,38 +142,38 @@ export interface ListenOptions<A = SocketAddress> extends ConnectionOptions {
   /** Closes the server when aborted. */
   signal?: AbortSignal
   /**
-   * Decides by its address whether a client may come in; false resets it at once, before it takes a slot. Behind a PROXY header it is asked
-   * after that, about the client's address. It must be quick and return true or false: what it throws goes to `onHandlerError`, and turns the client away.
+   * Decides by a client's address whether to let it in; false resets it at once, before it takes a slot. With a PROXY header it is called
+   * once that has been read, with the client's own address. It must be quick and return true or false: if it throws, the client is turned
+   * away and the error goes to `onHandlerError`.
    *
-   * @default every client may
+   * @default every client is let in
    */
   admit?: (address: A) => boolean
   /**
-   * Connections of one IP address that may be open or in a handler at once; a further one is reset at once, before it takes a slot. An IPv6
-   * client counts by the first 64 bits of its address, a client behind a PROXY header by its own. Unix clients have no address, and are not
-   * counted. At least 1.
+   * Connections from one IP address that may be open or in a handler at once; any more are reset at once, before they take a slot. IPv6
+   * clients are counted by the first 64 bits of their address, clients behind a PROXY header by their own address. Unix clients have no
+   * address and are not counted. At least 1.
    *
    * @default no limit
    */
   maxConnectionsPerAddress?: number
   /**
-   * Takes the client's address from a PROXY header, of either version, that every connection must then start with: for servers behind a balancer.
-   * `from` are the IP addresses and CIDR ranges that may send one, `'unix'` for the peers of a unix socket, or `'anybody'`, who then can claim to
-   * be anybody; others are turned away before a byte of theirs is read. `maxLength` is how many bytes a header of version 2 may announce.
+   * Takes the client's address from a PROXY header, of either version, which every connection must then start with: for servers behind a
+   * balancer. Senders that are not listed are turned away before a byte from them is read.
    *
-   * @default undefined: no byte is looked at; `maxLength` 4096
+   * @default none: no header is looked for
    */
-  proxyProtocol?: { from: readonly string[] | 'anybody'; maxLength?: number }
+  proxyProtocol?: ProxyProtocolOptions
   /**
-   * Speaks TLS with every client, from its first byte behind a PROXY header: the handler is called when the handshake is done. A client that
-   * fails is turned away.
+   * Uses TLS with every client, from the first byte (after a PROXY header): the handler is called when the handshake is done. A client
+   * whose handshake fails is turned away.
    *
    * @default no TLS
    */
   tls?: TlsContext
   /**
-   * Milliseconds from accept until a client has sent its PROXY header and made its TLS handshake; then it is reset. Bytes do not prolong
-   * it. `Infinity` for no limit.
+   * Milliseconds from accept within which a client must send its PROXY header and complete its TLS handshake, or it is reset. Arriving
+   * bytes do not extend it. `Infinity` for no limit.
    *
    * @default 10_000
    */
@@ -169,9 +189,9 @@ export interface ListenOptions<A = SocketAddress> extends ConnectionOptions {
 /** The options of `Server.create`. */
 export interface ServerOptions<A> extends ListenOptions<A> {
   /**
-   * What happens when a handler throws or rejects: `'raise'` stops the server and rejects `finished`, `'ignore'` goes on,
-   * a function is called with the client's address and the error once that connection is closed. It is also told of clients that were
-   * turned away by a PROXY header or a TLS handshake, of which nothing is raised.
+   * What happens when a handler throws or rejects: `'raise'` stops the server and rejects `finished`, `'ignore'` goes on, a function is
+   * called with the client's address and the error once that connection is closed. The function is also called for clients that were turned
+   * away over a PROXY header or a TLS handshake, for which `'raise'` raises nothing.
    *
    * @default 'raise'
    */
@@ -194,7 +214,7 @@ export function connectionSettings(action: string, options: ConnectionOptions): 
     readerBufferSize = DEFAULT_READER_BUFFER_SIZE,
     bufferAgeLimit = DEFAULT_BUFFER_AGE_LIMIT,
     idleTimeout = Number.POSITIVE_INFINITY,
-    keepAlive = DEFAULT_KEEP_ALIVE
+    keepAlive = Math.min(DEFAULT_KEEP_ALIVE, bufferAgeLimit)
   } = options
   checkCount(action, 'readerBufferSize', readerBufferSize)
   checkDuration(action, 'bufferAgeLimit', bufferAgeLimit)
@@ -205,7 +225,8 @@ export function connectionSettings(action: string, options: ConnectionOptions): 
 
 /** Checks that `options` is an object: anything else in its place would otherwise be no options at all. */
 export function checkOptions(action: string, options: unknown): void {
-  if (options === null || typeof options !== 'object') {
+  // Of a list or a signal nothing would be taken, and what was meant would not hold.
+  if (options === null || typeof options !== 'object' || Array.isArray(options) || isAbortSignal(options)) {
     throw new TypeError(`${action} as 'options' must be an object: received ${inspect(options)}`)
   }
 }

@@ -52,12 +52,12 @@ const MOST = 100_000
 
 /**
  * Whether the peer or the network alone is at fault for `error`: a reset, a limit of age, idleness, time or length, an end inside what was
- * asked for, a failed dial, a bad PROXY header. A server logs such an error at most; any other is a fault of the program, or something that you did yourself,
- * such as using a closed connection.
+ * asked for, a failed dial, a bad PROXY header. A server should at most log such an error; any other is a fault of the program, or
+ * something you did yourself, such as using a closed connection.
  *
- * It is found by its class, not by its code, through `cause`, at whatever depth. Where an error holds several, as an `AggregateError` or a
- * `SuppressedError` does, all of them have to be the peer's: a fault of the program does not hide behind a reset. A dial that failed for want
- * of descriptors, or because of your `localAddress`, is not the peer's. Takes anything, never throws.
+ * It is recognized by its class, not by its code, at any depth of `cause`. Where an error holds several, as an `AggregateError` or a
+ * `SuppressedError` does, all of them have to be the peer's fault: a fault of the program does not hide behind a reset. A dial that failed
+ * for lack of descriptors, or because of your `localAddress`, is not the peer's fault. Accepts anything and never throws.
  *
  * @example
  * ```ts

@@ -1,4 +1,4 @@
-// The PROXY protocol for what is not a server of ours: a header off any reader, and the bytes of one.
+// The PROXY protocol without a server of ours: a header from any reader, and the bytes of one.
 
 import { formatHeader } from './proxy/format-header.ts'
 import type { ProxyHeader, ProxyHeaderInit } from './proxy/header.ts'
@@ -8,11 +8,11 @@ export type { LocalHeaderInit, ProxiedHeaderInit, ProxyHeader, ProxyHeaderInit }
 export type { HeaderReader, ReadProxyHeaderOptions } from './proxy/read-header.ts'
 
 /**
- * Reads the PROXY header, of either version, that a stream must begin with. What comes behind it is left to the next read, a second header too.
- * Whoever sends one says who the client is: read it only from those whom you believe.
+ * Reads the PROXY header, of either version, that a stream must begin with. Whatever follows is left for the next read, even a second
+ * header. The sender decides who the client is said to be: read it only from senders you trust.
  *
- * It waits for no byte beyond the header, and holds no more of it than `maxLength` allows, however much is announced. What it rejects for, it
- * rejects for as early as it can; where the reader then stands is not defined: abort the connection.
+ * It waits for no byte beyond the header, and holds no more of it than `maxLength` allows, however much is announced. It rejects as early
+ * as possible; the reader's position is then undefined: abort the connection.
  *
  * @throws {TypeError | RangeError} If an option is wrong.
  * @throws {ProxyHeaderError} If the stream starts with anything but a valid header, or ends before it is complete.
@@ -32,7 +32,7 @@ export function readProxyHeader(reader: HeaderReader, options: ReadProxyHeaderOp
 }
 
 /**
- * The bytes of a PROXY header, to be sent before anything else. A header that was read can be given as it is, to pass it on.
+ * The bytes of a PROXY header, to be sent before anything else. A header that was read can be passed on as it is.
  *
  * @throws {TypeError | RangeError} If an option is wrong, quoting it.
  * @example

@@ -15,16 +15,18 @@ export interface Relayed {
 /**
  * Sends what `a` receives to `b` and what `b` receives to `a`: a proxy in one line. tokio's `copy_bidirectional`.
  *
- * Each direction goes as fast as its receiver takes it. The end of one is passed on as a half-close, while the other goes on; bytes that had arrived
- * before count, and go first. Resolves when both directions have ended, and both streams are closed. When one breaks, the other is reset,
- * so that its peer does not take a part for the whole; the promise then rejects with what broke, once both are closed.
+ * Each direction runs as fast as its receiver takes the bytes. The end of one is passed on as a half-close while the other continues; bytes
+ * that had already arrived are included, and sent first. Resolves when both directions have ended and both streams are closed. When one
+ * breaks, the other is reset, so that its peer does not mistake a part for the whole; the promise then rejects with the error, once both
+ * are closed.
  *
- * Ownership: both are the relay's until it settles, and closed then; if an argument is refused nothing has happened to either. Cancellation: by
- * `abort(reason)` of either, which rejects it. A peer that neither sends nor ends is waited for: give the streams an `idleTimeout`.
+ * Ownership: both belong to the relay until it settles, and are closed then; if an argument is rejected, nothing happens to either.
+ * Cancellation: call `abort(reason)` on either, which rejects the promise. A peer that neither sends nor ends is waited for: give the
+ * streams an `idleTimeout`.
  *
- * @throws {TypeError} If an argument is no ByteStream, or both are the same.
+ * @throws {TypeError} If an argument is not a ByteStream, or both are the same.
  * @throws {BusyError} If a read or a sink is pending on one, or it belongs to a Duplex or to web streams.
- * @throws {ConnectionClosedError} If one is closed, or becomes so by another hand.
+ * @throws {ConnectionClosedError} If one is closed, or gets closed by something else.
  * @throws {ConnectionResetError} If one breaks.
  * @example
  * ```ts

@@ -1,8 +1,8 @@
 // The counters of a server.
 
 /**
- * What a server has counted since it was made. Every accepted client ends in exactly one counter: `accepted` is `dropped`, plus those that were
- * turned away, plus `served`, plus those that are on their way to a handler.
+ * What a server has counted since it was created. Every accepted client ends up in exactly one counter: `accepted` is `dropped`, plus those
+ * turned away, plus `served`, plus those on their way to a handler.
  */
 export interface ServerStatistics {
   /** Clients taken from the kernel: every accept(2). */
@@ -15,17 +15,17 @@ export interface ServerStatistics {
     readonly admit: number
     /** By `maxConnectionsPerAddress`. */
     readonly perAddress: number
-    /** By a PROXY header that was missing, bad, late or of a sender that is not trusted. */
+    /** By a PROXY header that was missing, invalid, late or from an untrusted sender. */
     readonly proxyHeader: number
     /** By a TLS handshake that failed or took too long. */
     readonly handshake: number
   }
   /** Handed to a handler, an `accept()` or a loop. */
   readonly served: number
-  /** Handlers that threw or rejected, whatever the policy for that is. */
+  /** Handlers that threw or rejected, whatever `onHandlerError` is. */
   readonly handlerErrors: number
-  /** Slots in use now; what `numConnections` is. */
+  /** Slots in use now, the same as `numConnections`. */
   readonly connections: number
-  /** Clients that wait to be accepted now: in the kernel's queue, or parked where the gate is in userland. Null where it is not known. */
+  /** Clients now waiting to be accepted: in the kernel's queue, or parked where the gate is in userland. Null where it is unknown. */
   readonly waiting: number | null
 }

@@ -9,15 +9,15 @@ import { checkHandler, startServer } from './server/start.ts'
 import type { ServerStatistics } from './server-statistics.ts'
 import type { WhereToListen } from './where-to-listen.ts'
 
-/** The listening socket of a server, to be used with care. Async: `listening_socket`. */
+/** The listening socket of a server; use with care. Async: `listening_socket`. */
 export interface ListeningSocketInfo<out A extends SocketAddress = SocketAddress> {
-  /** The descriptor, which stays the server's: it must not be closed, and connections must not be accepted from it. */
+  /** The descriptor, which belongs to the server: do not close it, and do not accept connections from it. */
   readonly fd: number
-  /** The address that it is bound to. */
+  /** The address it is bound to. */
   readonly address: A
   /** Lets the open server keep the process alive, as it does from the start. */
   ref(): void
-  /** Lets the process end although the server is open. */
+  /** Lets the process end even though the server is open. */
   unref(): void
 }
 
@@ -30,7 +30,7 @@ export interface ServerCloseOptions {
    */
   closeExistingConnections?: boolean
   /**
-   * Milliseconds after which connections that are still open are aborted; 0 for at once.
+   * Milliseconds after which connections that are still open are aborted; 0 aborts them at once.
    *
    * @default Infinity
    */
@@ -46,19 +46,19 @@ let wrap: <A extends SocketAddress, L>(machine: ListeningServer) => Server<A, L>
 export type ServerOn<W> = W extends WhereToListen<infer A, infer L> ? Server<A, L> : never
 
 /**
- * A server that listens. Made by {@link listen} or {@link Server.create}. Async: `Tcp.Server.t`.
+ * A listening server. Created by {@link listen} or {@link Server.create}. Async: `Tcp.Server.t`.
  *
  * - accept(2) is called only while someone waits for a connection (`next()`, `accept()`, a free consumer) and
  *   `numConnections < maxConnections`. Clients beyond that wait in the kernel's queue, untouched.
  * - A slot is taken from accept until the descriptor is closed and the handler, if there is one, has ended and its error policy has run.
- * - Several consumers may pull at once: every connection goes to exactly one of them, in the order of arrival.
- * - Leaving a loop over a server closes the server; who wants to take some and go on uses `accept()`.
- * - From the call of `close()` on no handler is called and no connection handed out.
- * - A client can't stop a server: what the peer alone can cause is no handler error under `'raise'`.
+ * - Several consumers may pull at once: each connection goes to exactly one of them, in order of arrival.
+ * - Leaving a loop over a server closes the server; to take some clients and go on, use `accept()`.
+ * - Once `close()` has been called, no handler is called and no connection is handed out.
+ * - A client can't stop a server: an error that the peer can cause on its own does not count as a handler's error under `'raise'`.
  * - An open server keeps the process alive; `listeningSocket.unref()` opts out.
  *
- * Leaving an `await using` scope is `close({ forceAfter: 30_000 })`, then until every connection and handler has ended, then the result of
- * `finished`.
+ * Leaving an `await using` scope calls `close({ forceAfter: 30_000 })`, waits until every connection and handler has ended, and then throws
+ * if `finished` rejects.
  *
  * @example
  * ```ts
@@ -74,13 +74,13 @@ export type ServerOn<W> = W extends WhereToListen<infer A, infer L> ? Server<A, 
 export class Server<A extends SocketAddress = SocketAddress, L = unknown>
   implements AsyncIterableIterator<Connection<A>, undefined>, AsyncDisposable
 {
-  /** What the server listens on: the port of a TCP server, the path of a unix server. Async: `listening_on`. */
+  /** What the server listens on: the port of a TCP server, the path of a Unix server. Async: `listening_on`. */
   readonly listeningOn: L
-  /** The listening socket. Accepting from it circumvents the gate. Async: `listening_socket`. */
+  /** The listening socket. Accepting from it bypasses the gate. Async: `listening_socket`. */
   readonly listeningSocket: ListeningSocketInfo<A>
-  /** Resolves when the listening socket is closed. Starts nothing. Async: `close_finished`. */
+  /** Resolves when the listening socket is closed; does not close it. Async: `close_finished`. */
   readonly closeFinished: Promise<void>
-  /** Resolves when the server is closed and every handler has ended; rejects at once with a handler error that is raised. */
+  /** Resolves when the server is closed and every handler has ended; rejects at once with a handler's error under `'raise'`. */
   readonly finished: Promise<void>
   // Not typed by the kind of address: what takes connections would keep a UnixServer from being a Server.
   readonly #machine: ListeningServer
@@ -145,12 +145,12 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     return serverOver(await startServer(where, options, handler, options.onHandlerError))
   }
 
-  /** The address really bound; for a unix server the path asked for. */
+  /** The address actually bound; for a Unix server, the path asked for. */
   get address(): A {
     return this.#machine.address as A
   }
 
-  /** `'kernel'`: clients that nobody waits for stay unaccepted. `'userland'`: they are accepted, unread, and parked. */
+  /** `'kernel'`: clients that nobody is waiting for stay unaccepted. `'userland'`: they are accepted and parked, unread. */
   get acceptGate(): 'kernel' | 'userland' {
     return this.#machine.socket.gate
   }
@@ -166,8 +166,8 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
   }
 
   /**
-   * The connections that were handed out and whose descriptor is open, also while they close or after `detach()`. Each loop goes over
-   * those that are there when it starts, in no particular order.
+   * The connections that were handed out and whose descriptor is still open, even while they are closing or after `detach()`. Each loop
+   * covers those that exist when it starts, in no particular order.
    */
   get connections(): Iterable<Connection<A>> {
     const machine = this.#machine
@@ -204,7 +204,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
     return this.#machine.lifetime.isClosing
   }
 
-  /** What it has counted since it was made. */
+  /** What the server has counted since it was created. Never throws. */
   statistics(): ServerStatistics {
     return this.#machine.statistics
   }
@@ -214,8 +214,8 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
    *
    * Cancellation: if `options.signal` aborts, no client is lost; the next pull gets it.
    *
-   * @throws {ServerClosedError} If the server is or gets closed.
-   * @throws {BusyError} If the server was made by `Server.create`, whose handler takes all clients.
+   * @throws {ServerClosedError} If the server is closed or closes meanwhile.
+   * @throws {BusyError} If the server was created by `Server.create`, whose handler takes all clients.
    */
   accept(options: { signal?: AbortSignal } = {}): Promise<Connection<A>> {
     return this.#machine.accept(options) as Promise<unknown> as Promise<Connection<A>>
@@ -224,7 +224,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
   /**
    * Takes the next client, for a loop; done when the server is closed. The connection is the caller's to close.
    *
-   * @throws {BusyError} If the server was made by `Server.create`, whose handler takes all clients.
+   * @throws {BusyError} If the server was created by `Server.create`, whose handler takes all clients.
    */
   next(): Promise<IteratorResult<Connection<A>, undefined>> {
     return this.#machine.next() as Promise<IteratorResult<unknown, undefined>> as Promise<IteratorResult<Connection<A>, undefined>>
@@ -242,10 +242,10 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
 
   /**
    * Stops listening. Resolves when the listening socket is closed, so that the address can be bound again; clients in the kernel's queue
-   * are reset. Open connections go on, unless `closeExistingConnections` or `forceAfter` says otherwise. Idempotent: further plain calls give
-   * the same promise; a stricter call escalates. Async: `close`.
+   * are reset. Open connections continue, unless `closeExistingConnections` or `forceAfter` says otherwise. Idempotent: further plain calls
+   * return the same promise; a stricter call overrides a milder one. Async: `close`.
    *
-   * @throws {TypeError | RangeError} If an option is wrong; the server then stays as it is.
+   * @throws {TypeError | RangeError} If an option is wrong; the server is then left as it is.
    */
   close(options: ServerCloseOptions = {}): Promise<void> {
     try {
@@ -286,7 +286,7 @@ export class Server<A extends SocketAddress = SocketAddress, L = unknown>
 
 /** A server over TCP; `listeningOn` is its port. */
 export type InetServer = Server<InetAddress, number>
-/** A server on a unix-domain socket; `listeningOn` is its path. */
+/** A server on a Unix-domain socket; `listeningOn` is its path. */
 export type UnixServer = Server<UnixAddress, string>
 
 /** What users hold of a machine, and what it then tells them by. */

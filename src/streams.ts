@@ -14,16 +14,18 @@ import { checkDuplex, DuplexTransport } from './stream/duplex-transport.ts'
 import type { WebStreams } from './web-streams.ts'
 
 /**
- * Makes a {@link ByteStream} of any Duplex of Node.js: our reader and writer over an ssh channel, a serial port or a pipe.
+ * Makes a {@link ByteStream} from any Node.js Duplex: our reader and writer over an ssh channel, a serial port or a pipe.
  *
- * The laws of reader and writer hold, as far as the stream keeps them: half-close, and backpressure both ways. Chunks are copied, since
- * their memory may be a pool's. Bytes are handed over once the stream has called back for them. A stream that is destroyed before its end
- * is a `ConnectionResetError`, also without an error. `abort()` destroys it with an error, or resets it where it is a TCP socket. `keepAlive`
- * has no effect. A stream in which only one direction is left has a reader that is at its end, or a writer that is closed.
+ * The laws of reader and writer hold as far as the stream supports them: half-close, and backpressure in both directions. Chunks are
+ * copied, since their memory may belong to a pool. Bytes count as handed over once the stream has called back for them. A stream destroyed
+ * before its end is a `ConnectionResetError`, even if it was destroyed without an error. `abort()` destroys it with an error, or resets it
+ * where it is a TCP socket. `keepAlive` has no effect. If only one direction of the stream is left, the reader is at its end, or the writer
+ * is closed.
  *
- * Ownership: the stream is this one's from then on, with its errors and its closing. Cancellation: by `close()` and `abort()`. Once for a stream.
+ * Ownership: from then on the stream, its errors and its closing belong to the ByteStream. Cancellation: by `close()` and `abort()`. Can be
+ * called once for each stream.
  *
- * @throws {TypeError} If `duplex` is no Duplex, is in object mode or has an encoding, or an option has the wrong type.
+ * @throws {TypeError} If `duplex` is not a Duplex, is in object mode or has an encoding, or an option has the wrong type.
  * @throws {RangeError} If an option is out of range.
  * @throws {BusyError} If something else reads the stream: another ByteStream, or a `'readable'` listener.
  * @example
@@ -50,14 +52,15 @@ export function fromDuplex(duplex: Duplex, options: ConnectionOptions = {}): Byt
 }
 
 /**
- * Makes a Duplex of Node.js of a connection, for what wants one: `pipeline()`, parsers, clients of databases. It reads only while its consumer
- * does, keeps half-open, and ends, fails and closes as the connection does.
+ * Makes a Node.js Duplex from a connection, for whatever needs one: `pipeline()`, parsers, database clients. It reads only while its
+ * consumer does, may be half-open, and ends, fails and closes as the connection does.
  *
  * `destroy()` is `connection.close({ forceAfter: 0, linger: 0 })`; `destroy(error)` is `connection.abort(error)`. `'close'` comes when the
- * descriptor is closed. An error of the connection is the Duplex's `'error'`, for which somebody must listen, as on every stream; of `close()` and
- * `abort()` by another hand only those who listen are told. Whoever wants the socket itself, as a server of `node:http` does, is served better by `connection.detach()`.
+ * descriptor is closed. An error of the connection becomes the Duplex's `'error'`, for which somebody must listen, as on every stream; a
+ * `close()` or `abort()` from elsewhere is reported only if somebody listens. For something that needs the socket itself, such as a
+ * `node:http` server, use `connection.detach()`.
  *
- * Ownership: reader and writer are the Duplex's from then on. Cancellation: by `destroy()`. Once for a connection.
+ * Ownership: reader and writer belong to the Duplex from then on. Cancellation: by `destroy()`. Can be called once for each connection.
  *
  * @throws {TypeError} If `connection` is no connection.
  * @throws {BusyError} If a read or a sink is pending, or it belongs to another stream already.
@@ -79,13 +82,15 @@ export function toDuplex(connection: ByteStream): ConnectionDuplex {
 }
 
 /**
- * Makes web streams of a connection, for `pipeThrough()`, `CompressionStream`, `new Response(readable)`.
+ * Makes web streams from a connection, for `pipeThrough()`, `CompressionStream`, `new Response(readable)`.
  *
- * Half-close, backpressure and errors are kept. Nothing is read ahead but what the connection itself does. Closing the writable is
- * `writer.close()`; aborting it is `connection.abort(reason)`. Cancelling the readable takes no byte more and lets the writable go on: what the
- * peer sends holds it back. Once both are done, cancelled or not, the connection closes. An error of the connection reaches both.
+ * Half-close, backpressure and errors are passed on. Nothing is read ahead beyond what the connection itself reads. Closing the writable is
+ * `writer.close()`; aborting it is `connection.abort(reason)`. After cancelling the readable no further byte is taken, the writable
+ * continues to work, and the peer is held back if it sends more. Once both are done, cancelled or not, the connection closes. An error of
+ * the connection reaches both.
  *
- * Ownership: reader and writer are the streams' from then on. Cancellation: by `cancel()` and `abort()`. Once for a connection.
+ * Ownership: reader and writer belong to the streams from then on. Cancellation: by `cancel()` and `abort()`. Can be called once for each
+ * connection.
  *
  * @throws {TypeError} If `connection` is no connection.
  * @throws {BusyError} If a read or a sink is pending, or it belongs to another stream already.

@@ -10,12 +10,12 @@ export { type ConnectionPairOptions, MemoryNetwork, type MemoryNetworkOptions } 
 export type { Direction, Link } from './testing/wire.ts'
 
 /**
- * Two connections that are each other's peer, as if the second had been accepted from the first, over memory: no descriptor, no port, no timer of its
- * own. Everything but the bytes' way is the library's own code. A pair for which a test wants a link, or wants to know that it is closed, is made by
- * `network.connectionPair()` of a {@link MemoryNetwork}.
+ * Two connections that are each other's peer, as if the second had been accepted from the first, in memory: no descriptor, no port, no
+ * timer of its own. Everything except the path of the bytes is the library's own code. If a test needs the link of a pair, or needs to know
+ * that it is closed, use `network.connectionPair()` of a {@link MemoryNetwork}.
  *
  * - Each direction takes `capacity` bytes while its receiver does not read; then `flushed()` waits, and `bufferAgeLimit` begins to count.
- * - `writer.close()` is an end for the other side, `abort()` a reset; closing with input that was not read is a reset, as on TCP.
+ * - `writer.close()` is an end for the other side, `abort()` a reset; closing with unread input is a reset, as on TCP.
  * - What is sent arrives in a later turn of the event loop, in the order of sending, however the clock is faked.
  * - `connection.socket` is undefined, and `detach()` rejects, since there is no socket.
  *

@@ -5,19 +5,22 @@ import type { TlsContext as Contract, TlsContextOptions } from './tls.ts'
 
 export type TlsContext = Contract
 
-/** Makes a {@link TlsContext}. */
+/** Creates a {@link TlsContext}. */
 export const TlsContext = Object.freeze({
   /**
    * A certificate for servers, checked at once.
    *
-   * @throws {TlsError} If the certificate is no good: the key of another certificate, expired, not yet valid, half-written, or its key is
-   * encrypted and there is no `passphrase`.
+   * @throws {TlsError} If the certificate is unusable: its key belongs to another one, it is expired, not yet valid or half-written, or its
+   * key is encrypted and there is no `passphrase`.
    * @throws {TypeError} If an option has the wrong type.
    * @throws {RangeError} If an option is out of range.
    * @example
    * ```ts
+   * import { readFileSync } from 'node:fs'
+   * import { onPort, Server, TlsContext } from 'it-tcp'
+   *
    * const tls = TlsContext.create({ cert: readFileSync('cert.pem'), key: readFileSync('key.pem') })
-   * const server = await Server.create(onPort(465), { tls }, handler)
+   * const server = await Server.create(onPort(465), { tls }, async ({ reader, writer }) => writer(reader))
    * process.on('SIGHUP', () => tls.replace({ cert: readFileSync('cert.pem'), key: readFileSync('key.pem') }))
    * ```
    */

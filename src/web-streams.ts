@@ -4,7 +4,7 @@ import type { Bytes } from './reader.ts'
 
 /** A connection as web streams. */
 export interface WebStreams {
-  /** What the peer sends: a byte stream, which can be read into buffers of one's own (`mode: 'byob'`). */
+  /** What the peer sends: a byte stream, which can be read into your own buffers (`mode: 'byob'`). */
   readonly readable: ReadableStream<Bytes>
   /** What the peer is sent. Closing it is a half-close. */
   readonly writable: WritableStream<Uint8Array>

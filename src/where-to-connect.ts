@@ -25,16 +25,16 @@ export interface BindOptions {
 declare const addressType: unique symbol
 
 /**
- * Where to connect: a value to hand to `connect`, `withConnection` or `connectSocket`. Made by {@link toHostAndPort},
- * {@link toInetAddress}, {@link toFile} and {@link toUnixAddress}. The type parameter is the kind of address, so that an
- * internet socket and a unix socket can't be mixed up. Async: `where_to_connect`.
+ * Where to connect: a value to pass to `connect`, `withConnection` or `connectSocket`. Created by {@link toHostAndPort},
+ * {@link toInetAddress}, {@link toFile} and {@link toUnixAddress}. The type parameter is the kind of address, so that an internet socket
+ * and a Unix socket can't be mixed up. Async: `where_to_connect`.
  */
 export interface WhereToConnect<out A extends SocketAddress> {
   /** What to reach: a name and a port, or an address. */
   readonly target: HostAndPort | SocketAddress
   /** Where to connect from. */
   readonly bind: BindOptions
-  /** How to get there without a socket, as `it-tcp/testing` does; absent where the operating system is to connect. */
+  /** How to get there without a socket, as `it-tcp/testing` does; absent where the operating system connects. */
   readonly dial?: CustomDial
   /** Carries the kind of address for the type checker; never there at run time. */
   readonly [addressType]?: A
@@ -61,10 +61,11 @@ export type UnixWhereToConnect = WhereToConnect<UnixAddress>
 /**
  * Describes a TCP endpoint by host name, or numeric address, and port. Async: `to_host_and_port`.
  *
- * An IPv6 address may stand in brackets, as in URLs, and a link-local one needs its zone: `fe80::1%eth0`.
+ * An IPv6 address may be in brackets, as in URLs, and a link-local one needs its zone: `fe80::1%eth0`.
  *
  * @throws {TypeError} If an argument has the wrong type.
- * @throws {RangeError} If `host` is empty, has a NUL in it, or brackets or a zone without an IPv6 address, or `port` is not a whole number from 1 to 65535.
+ * @throws {RangeError} If `host` is empty, has a NUL in it, or has brackets or a zone without an IPv6 address, or if `port` is not a whole
+ * number from 1 to 65535.
  * @example
  * ```ts
  * await using connection = await connect(toHostAndPort('localhost', 7))
@@ -96,7 +97,7 @@ export function toInetAddress(address: InetAddress, options: BindOptions = {}): 
 }
 
 /**
- * Describes a unix-domain socket by its path; on Linux `'\0name'` is an abstract name. Async: `to_file`.
+ * Describes a Unix-domain socket by its path; on Linux `'\0name'` is an abstract name. Async: `to_file`.
  *
  * @throws {TypeError} If `path` is not a string.
  * @throws {RangeError} If `path` is empty or longer than the system allows.
@@ -111,7 +112,7 @@ export function toFile(path: string): WhereToConnect<UnixAddress> {
 }
 
 /**
- * Describes a unix-domain socket by its address. Async: `to_unix_address`.
+ * Describes a Unix-domain socket by its address. Async: `to_unix_address`.
  *
  * @throws {TypeError} If `address` is not a {@link UnixAddress}.
  * @throws {RangeError} If its path is empty or longer than the system allows.

@@ -49,7 +49,7 @@ export interface CustomListenTarget {
 }
 
 /**
- * Where to listen: a value to hand to `listen` or `Server.create`. Made by {@link onPort}, {@link onPortChosenByOs},
+ * Where to listen: a value to pass to `listen` or `Server.create`. Created by {@link onPort}, {@link onPortChosenByOs},
  * {@link onFile}, {@link onFileDescriptor}, {@link onInherited} and `WhereToListen.create`. The first type parameter is the kind of address, the second what
  * `server.listeningOn` is. Async: `Where_to_listen.t`.
  */
@@ -105,8 +105,8 @@ export function onPort(port: number, options: OnPortOptions = {}): WhereToListen
 }
 
 /**
- * Describes a TCP listener on a port that the system chooses; `server.listeningOn` tells which. If another process takes the
- * port in between, another is tried, up to 10 times. Async: `on_port_chosen_by_os`.
+ * Describes a TCP listener on a port that the system chooses; `server.listeningOn` says which. If another process takes the port in
+ * between, another one is tried, up to 10 times. Async: `on_port_chosen_by_os`.
  *
  * @throws {TypeError} If an option has the wrong type.
  * @throws {RangeError} If `host` is empty.
@@ -120,7 +120,7 @@ export function onPortChosenByOs(options: OnPortOptions = {}): WhereToListen<Ine
   return onPort(0, options)
 }
 
-/** How the file of a unix listener is made. */
+/** How the file of a Unix listener is created. */
 export interface OnFileOptions {
   /**
    * Permission bits of the socket's file, 0 to 0o777, set before the first client can connect.
@@ -153,7 +153,7 @@ export function onFile(path: string, options: OnFileOptions = {}): WhereToListen
   return describe({ kind: 'unix', path, ...(mode !== undefined && { mode }) }, (address: UnixAddress) => address.path)
 }
 
-/** What becomes of a descriptor that is listened on. */
+/** What happens to a descriptor that is listened on. */
 export interface OnFileDescriptorOptions {
   /**
    * Whether the server works on a duplicate of the descriptor, which stays the caller's and may be listened on again, also by other threads: each has a
@@ -165,20 +165,20 @@ export interface OnFileDescriptorOptions {
 }
 
 /**
- * Describes a listening socket that is open already: inherited from a parent process ({@link onInherited} for systemd's), or another server's
- * `listeningSocket.fd`, with `duplicate`. `listeningOn` is its address; the file of a unix socket is left to whoever made it. Async has
- * `create_from_socket` for this.
+ * Describes a listening socket that is already open: inherited from a parent process ({@link onInherited} for systemd's), or another
+ * server's `listeningSocket.fd`, with `duplicate`. `listeningOn` is its address; the file of a Unix socket is left to whoever created it.
+ * Async has `create_from_socket` for this.
  *
- * Without `duplicate` the server owns the descriptor once `listen` resolves: it works on a duplicate, whose number `listeningSocket.fd` is, and closes both at the
- * end. Until then the number that was given refers to the null device, so that whoever uses it again is refused. Standard input, output and error go on
- * to do so.
+ * Without `duplicate` the server owns the descriptor once `listen` resolves: it works on a duplicate, whose number is `listeningSocket.fd`,
+ * and closes both at the end. Until then the given number refers to the null device, so that any further use of it is refused. Standard
+ * input, output and error continue to refer to it afterwards.
  *
  * @throws {TypeError} If `fd` is not a number, or an option has the wrong type.
  * @throws {RangeError} If `fd` is not a whole number from 0 to 2147483647.
  * @example
  * ```ts
  * const first = await listen(onPort(8080))
- * // Mostly in another thread, which is told the number.
+ * // Usually in another thread, which is told the number.
  * const second = await listen(onFileDescriptor(first.listeningSocket.fd, { duplicate: true }))
  * console.log(second.address)
  * ```
@@ -195,16 +195,17 @@ export function onFileDescriptor(fd: number, options: OnFileDescriptorOptions = 
 }
 
 /**
- * Describes a listening socket that systemd, or whoever speaks its protocol, has opened and handed over: the one called `name` (`FileDescriptorName=`), or
- * without a name the only one. Undefined if this process was given none, so that `??` tells what to do then. `listeningOn` is its address.
+ * Describes a listening socket that systemd, or another program that speaks its protocol, has opened and handed over: the one called `name`
+ * (`FileDescriptorName=`), or without a name the only one. Undefined if this process was given none, so that `??` can say what to do
+ * instead. `listeningOn` is its address.
  *
  * The first call takes `LISTEN_PID`, `LISTEN_FDS` and `LISTEN_FDNAMES` out of the environment and keeps child processes from inheriting the
- * descriptors; variables that are meant for another process are left alone. Each socket is given out once, several of one name one after the other; a later
- * call gives undefined, and so does every call in a worker thread.
+ * descriptors; variables meant for another process are left alone. Each socket is handed out once, several with the same name one after the
+ * other; a later call returns undefined, and so does every call in a worker thread.
  *
  * @throws {TypeError} If `name` is not a string.
- * @throws {RangeError} If sockets are left but none is called `name`, or several and no name is given: the message lists them. Also if a variable
- * is malformed.
+ * @throws {RangeError} If sockets are left but none is called `name`, or several are and no name is given; the message lists them. Also if
+ * a variable is malformed.
  * @example
  * ```ts
  * // Started by systemd, or by hand.
@@ -221,10 +222,10 @@ export function onInherited(name?: string): WhereToListen<SocketAddress, SocketA
 /** Makes a {@link WhereToListen} whose `listeningOn` is yours to choose. Async: `Where_to_listen.create`. */
 export const WhereToListen = Object.freeze({
   /**
-   * Describes a listener on `address`, with `server.listeningOn` made by `listeningOn` from the address really bound.
+   * Describes a listener on `address`, with `server.listeningOn` computed by `listeningOn` from the address actually bound.
    * Async's `socket_type` follows from `address.family`.
    *
-   * @throws {TypeError} If `address` is no address or `listeningOn` no function.
+   * @throws {TypeError} If `address` is not an address or `listeningOn` is not a function.
    * @throws {RangeError} If the port or the path is out of range.
    * @example
    * ```ts

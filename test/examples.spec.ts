@@ -12,7 +12,7 @@ import { useScope } from './helpers/scope.ts'
 // The programs are spoken to from outside: as processes, and over plain node:net sockets.
 
 // Programs of more than one screen.
-const LONG = ['chat', 'digest', 'http-files', 'redis-client']
+const LONG = ['chat', 'digest', 'http-files', 'postgres-client', 'redis-client', 'starttls-smtp']
 
 // Those with a spec of their own are in the directory beside this file.
 const tested = new Set(readdirSync(join('test', 'examples')).map((file) => basename(file, '.spec.ts')))

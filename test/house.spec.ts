@@ -19,6 +19,23 @@ const ROOMS: Record<string, { readonly may: readonly string[]; readonly because:
 }
 const LONGEST_FILE = 300
 
+const LONGEST_SPEC = 600
+// Rooms of tests that are not rooms of `src`: the command, the examples, other programs, faults, and what runs for long.
+const ROOMS_OF_TESTS = ['cli', 'examples', 'faults', 'interop', 'load', 'model', 'realms', 'runtimes']
+// Specs of the whole at the top of `test`, beside those of the public words, which start with the name of the word's file.
+const SPECS_OF_THE_WHOLE = [
+  'api',
+  'documentation',
+  'examples',
+  'house',
+  'package',
+  'readme',
+  'service',
+  'types',
+  'unhandled',
+  'with-connection'
+]
+
 const CATCH_ALLS = ['utils', 'util', 'types', 'constants', 'helpers', 'common', 'misc']
 
 describe('the house', () => {
@@ -92,6 +109,25 @@ describe('the house', () => {
     expect(titles.filter((title) => /\bshould\b/i.test(title as string))).to.deep.equal([])
   })
 
+  it('has specs that are no longer than a law or two take', () => {
+    const specs = typescriptFiles('test').filter((file) => file.endsWith('.spec.ts'))
+    expect(specs.length).to.be.greaterThan(100)
+    expect(specs.filter((file) => read(file).split('\n').length - 1 > LONGEST_SPEC)).to.deep.equal([])
+  })
+
+  it('has specs that follow the rooms', () => {
+    const specs = typescriptFiles('test').filter((file) => file.endsWith('.spec.ts'))
+    const words = typescriptFiles('src')
+      .filter((file) => roomOf(file) === undefined)
+      .map((file) => basename(file, '.ts'))
+    const isInPlace = (file: string): boolean => {
+      const room = roomOf(file)
+      if (room !== undefined) return room in ROOMS || ROOMS_OF_TESTS.includes(room)
+      return [...words, ...SPECS_OF_THE_WHOLE].some((word) => new RegExp(`^${word}(?:-|$)`).test(basename(file, '.spec.ts')))
+    }
+    expect(specs.filter((file) => !isInPlace(file))).to.deep.equal([])
+  })
+
   it('has nothing left to do, and no test switched off', () => {
     const marks = /\b(?:TODO|FIXME|XXX)\b|\b(?:it|describe)\.(?:skip|only)\b|\bx(?:it|describe)\(/
     const files = [...sources, ...typescriptFiles('cli'), ...typescriptFiles('test'), ...typescriptFiles('examples')]
@@ -117,7 +153,7 @@ describe('the house', () => {
   })
 })
 
-/** The folder of `src` in which a file is; undefined for the public words at its top. */
+/** The folder of `src` or `test` in which a file is; undefined for those at the top. */
 function roomOf(file: string): string | undefined {
   const parts = file.split(sep)
   return parts.length > 2 ? parts[1] : undefined

@@ -40,6 +40,8 @@ const sources = readdirSync('src', { recursive: true, encoding: 'utf8' })
   .filter((file) => file.endsWith('.ts'))
   .map((file) => join('src', file))
 
+const NAMES = { 'it-tcp': exportsOf('index.ts'), 'it-tcp/testing': exportsOf('testing.ts') }
+
 describe('the documents', () => {
   const frames = framesOf(readFileSync(join('test', 'frames.md'), 'utf8'))
   const programs = documents.flatMap((document) => programsOf(document, readFileSync(document, 'utf8'), frames))
@@ -175,14 +177,34 @@ function programsOf(document: string, text: string, frames: ReadonlyMap<string, 
 }
 
 function examplesOf(source: string, text: string): { name: string; code: string }[] {
-  const exported = readFileSync(join('src', 'index.ts'), 'utf8').matchAll(/^export (?:type )?\{([^}]*)\}/gm)
-  const names = [...exported].flatMap(([, list = '']) => list.split(',').map((name) => name.replace(/^.* as /, '').trim()))
+  const entries = Object.keys(NAMES) as (keyof typeof NAMES)[]
   return [...text.matchAll(/^ *\* ```ts\n(.*?)^ *\* ```$/gms)].map(({ 1: block = '', index }) => {
     const code = block.replaceAll(/^ *\* ?/gm, '')
-    const used = names.filter((name) => new RegExp(`\\b${name}\\b`).test(code))
-    const imports = code.startsWith('import ') ? '' : `import { ${used.join(', ')} } from 'it-tcp'\n`
+    const imports = code.startsWith('import ') ? '' : entries.map((entry) => importFrom(entry, code)).join('')
     return { name: `src-${basename(source, '.ts')}-${text.slice(0, index).split('\n').length}`, code: `${imports}${code}\nexport {}\n` }
   })
+}
+
+/** The line that imports what `code` uses of an entry of the package; nothing where that is nothing. */
+function importFrom(entry: keyof typeof NAMES, code: string): string {
+  const used = NAMES[entry].filter((name) => new RegExp(`\\b${name}\\b`).test(code))
+  return used.length === 0 ? '' : `import { ${used.join(', ')} } from '${entry}'\n`
+}
+
+/** What a file of `src` exports. */
+function exportsOf(source: string): string[] {
+  const text = readFileSync(join('src', source), 'utf8')
+  const lists = [...text.matchAll(/^export (?:type )?\{([^}]*)\}/gm)].flatMap(([, list = '']) => list.split(','))
+  const functions = [...text.matchAll(/^export function (\w+)/gm)].map(([, name = '']) => name)
+  return [
+    ...lists.map((name) =>
+      name
+        .replace(/^.* as /, '')
+        .replace(/^\s*type /, '')
+        .trim()
+    ),
+    ...functions
+  ]
 }
 
 /** Free ports in place of 80 and 80xx, a directory in place of /run, and this machine in place of others. */

@@ -1,11 +1,21 @@
 // What every server of the benchmark has in common, on Node.js, Deno and Bun: its arguments, and a line to its parent.
 
+import { readFileSync } from 'node:fs'
 import process from 'node:process'
 
 const [behaviour = 'echo', bytes = '0'] = process.argv.slice(-2)
 
+/** Whether clients speak TLS. */
+export const IS_SECURE = behaviour.startsWith('tls-')
+
 /** What this server is to do with each connection. */
-export const BEHAVIOUR = behaviour
+export const BEHAVIOUR = behaviour.replace('tls-', '')
+
+/** Key and certificate of the server, where clients speak TLS. */
+export const identity = () => ({
+  key: readFileSync(`${process.env.BENCH_IDENTITY}.key`),
+  cert: readFileSync(`${process.env.BENCH_IDENTITY}.crt`)
+})
 
 /** Bytes that a `receive` server expects, and that a `send` server sends, on each connection. */
 export const BYTES = Number(bytes)
@@ -25,7 +35,14 @@ export function* chunks() {
  */
 export function ready(port) {
   tell({ port })
-  process.stdin.on('data', () => {
+  process.stdin.on('data', (line) => {
+    if (String(line).startsWith('{')) return
+    if (String(line).startsWith('gc')) {
+      const begin = performance.now()
+      globalThis.gc()
+      tell({ milliseconds: performance.now() - begin })
+      return
+    }
     const { user, system } = process.cpuUsage()
     tell({
       pid: process.pid,
@@ -35,6 +52,26 @@ export function ready(port) {
     })
   })
   process.stdin.on('end', () => process.exit())
+}
+
+/**
+ * Instead of {@link ready}, for a process that dials: it is told where and for how long, and does so with some at a time.
+ *
+ * @param {(port: number) => Promise<void>} dial a connection from its beginning to its end
+ */
+export function readyToDial(dial) {
+  ready(0)
+  process.stdin.on('data', async (line) => {
+    if (!String(line).startsWith('{')) return
+    const { port, connections, milliseconds } = JSON.parse(String(line))
+    const begin = performance.now()
+    let amount = 0
+    const dialAgain = async () => {
+      for (; performance.now() - begin < milliseconds; amount++) await dial(port)
+    }
+    await Promise.all(Array.from({ length: connections }, dialAgain))
+    tell({ amount, seconds: (performance.now() - begin) / 1000 })
+  })
 }
 
 /** @param {object} message */

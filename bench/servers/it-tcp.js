@@ -1,7 +1,7 @@
 // This library, as its users write it.
 
-import { onPortChosenByOs, Server } from '../../dist/src/index.js'
-import { BEHAVIOUR, BYTES, chunks, ready } from './control.js'
+import { connect, onPortChosenByOs, Server, TlsContext, toHostAndPort } from '../../dist/src/index.js'
+import { BEHAVIOUR, BYTES, chunks, IS_SECURE, identity, ready, readyToDial } from './control.js'
 
 /** @type {Record<string, (connection: import('../../dist/src/index.js').Connection) => Promise<void>>} */
 const handlers = {
@@ -28,5 +28,17 @@ const handlers = {
   }
 }
 
-const server = await Server.create(onPortChosenByOs({ host: '127.0.0.1' }), handlers[BEHAVIOUR])
-ready(server.listeningOn)
+async function dial(port) {
+  const connection = await connect(toHostAndPort('127.0.0.1', port))
+  connection.writer.write('a')
+  await connection.reader.read()
+  await connection.close()
+}
+
+if (BEHAVIOUR === 'dial') {
+  readyToDial(dial)
+} else {
+  const options = IS_SECURE ? { tls: TlsContext.create(identity()) } : {}
+  const server = await Server.create(onPortChosenByOs({ host: '127.0.0.1' }), options, handlers[BEHAVIOUR])
+  ready(server.listeningOn)
+}

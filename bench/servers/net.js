@@ -1,7 +1,9 @@
 // The baseline: node:net with event handlers, written by hand as its documentation has it.
 
-import { createServer } from 'node:net'
-import { BEHAVIOUR, BYTES, chunks, ready } from './control.js'
+import { once } from 'node:events'
+import { connect, createServer } from 'node:net'
+import tls from 'node:tls'
+import { BEHAVIOUR, BYTES, chunks, IS_SECURE, identity, ready, readyToDial } from './control.js'
 
 /** @param {import('node:net').Socket} socket */
 function echo(socket) {
@@ -37,8 +39,25 @@ function send(socket) {
 }
 
 const handle = { echo, receive, into: receive, send }[BEHAVIOUR]
-const server = createServer({ noDelay: true }, (socket) => {
+/** @param {number} port */
+async function dial(port) {
+  const socket = connect({ port, host: '127.0.0.1', noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 })
+  socket.write('a')
+  socket.on('data', () => socket.end())
+  await once(socket, 'close')
+}
+
+/** @param {import('node:net').Socket} socket */
+function onConnection(socket) {
   socket.on('error', () => socket.destroy())
   handle(socket)
-})
-server.listen({ port: 0, host: '127.0.0.1' }, () => ready(server.address().port))
+}
+
+if (BEHAVIOUR === 'dial') {
+  readyToDial(dial)
+} else {
+  const server = IS_SECURE
+    ? tls.createServer({ ...identity(), noDelay: true }, onConnection)
+    : createServer({ noDelay: true }, onConnection)
+  server.listen({ port: 0, host: '127.0.0.1' }, () => ready(server.address().port))
+}

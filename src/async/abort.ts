@@ -1,6 +1,7 @@
 // Waiting that an AbortSignal can end, with the listener always taken off again.
 
 import { defaultMaxListeners, getMaxListeners, setMaxListeners } from 'node:events'
+import { doNothing } from './do-nothing.ts'
 import { AbortController } from './platform.ts'
 
 /** Whether `value` is an AbortSignal of whatever realm: jsdom, happy-dom and Electron's renderer have classes of their own. */
@@ -20,18 +21,24 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
  * aborted already, call {@link throwIfAborted} first: this does not look.
  */
 export function onceAborted(signal: AbortSignal | undefined, onAbort: (reason: unknown) => void): () => void {
-  if (signal === undefined) return nothing
+  if (signal === undefined) return doNothing
   allowManyListeners(signal)
   const listener = (): void => onAbort(signal.reason)
   signal.addEventListener('abort', listener, { once: true })
-  return () => signal.removeEventListener('abort', listener)
+  return () => {
+    try {
+      signal.removeEventListener('abort', listener)
+    } catch {
+      // One of the program's own. Whoever waits has to be told all the same.
+    }
+  }
 }
 
 /** Settles as `promise` does, or rejects with `signal.reason` as soon as `signal` aborts. */
 export function raceSignal<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return promise
   if (signal.aborted) {
-    promise.catch(nothing)
+    promise.catch(doNothing)
     return Promise.reject(signal.reason)
   }
   return new Promise((resolve, reject) => {
@@ -59,5 +66,3 @@ function listenerLimit(signal: AbortSignal): number {
     return 0
   }
 }
-
-function nothing(): void {}

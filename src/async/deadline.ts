@@ -1,6 +1,7 @@
 // One deadline for several steps: a timeout and a signal that are started once, and end whatever is under way.
 
 import { onceAborted, throwIfAborted } from './abort.ts'
+import { doNothing } from './do-nothing.ts'
 import { startTimer } from './timer.ts'
 
 /** What a {@link Deadline} ends things with when its timeout passes; when its signal aborts it is the signal's reason. */
@@ -58,10 +59,10 @@ export class Deadline {
 
   /** Waits for `promise`, but no longer: what comes of it later is ignored. */
   wait<T>(promise: Promise<T>): Promise<T> {
-    promise.catch(nothing)
+    promise.catch(doNothing)
     return this.run<T>((resolve, reject) => {
       promise.then(resolve, reject)
-      return nothing
+      return doNothing
     })
   }
 
@@ -80,5 +81,3 @@ export class Deadline {
     onPassed?.(reason)
   }
 }
-
-function nothing(): void {}

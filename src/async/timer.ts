@@ -1,5 +1,7 @@
 // Timers for any delay, however long, of the clock that is installed when they start.
 
+import { doNothing } from './do-nothing.ts'
+
 /** A longer delay makes `setTimeout` and `setInterval` fire at once. */
 export const LONGEST_DELAY = 2 ** 31 - 1
 
@@ -13,7 +15,7 @@ const firstSetInterval = globalThis.setInterval
  * unless `isRef` is false.
  */
 export function startTimer(delay: number, then: () => void, isRef = true): () => void {
-  if (delay === Number.POSITIVE_INFINITY) return nothing
+  if (delay === Number.POSITIVE_INFINITY) return doNothing
   // Both of one clock: a fake one does not know the timers of the real one, nor the real one those of a fake.
   const { setTimeout, clearTimeout } = globalThis
   let timer: NodeJS.Timeout
@@ -41,5 +43,3 @@ export function startInterval(delay: number, then: () => void): () => void {
 function unref(timer: NodeJS.Timeout): void {
   timer.unref?.()
 }
-
-function nothing(): void {}

@@ -4,9 +4,11 @@ import { lookup as dnsLookup } from 'node:dns/promises'
 import { isIP, isIPv4, type NetConnectOpts, type Socket } from 'node:net'
 import { type HostAndPort, type InetAddress, inetAddress, type SocketAddress, type UnixAddress } from '../address.ts'
 import { Deadline, TIMED_OUT } from '../async/deadline.ts'
+import { doNothing } from '../async/do-nothing.ts'
 import { setImmediate } from '../async/platform.ts'
 import { startTimer } from '../async/timer.ts'
 import { ConnectError, ConnectTimeoutError } from '../errors.ts'
+import { netRefusal } from '../system/permission.ts'
 import type { BindOptions, WhereToConnect } from '../where-to-connect.ts'
 import { type Attempt, inTurns, race } from './happy-eyeballs.ts'
 
@@ -70,6 +72,8 @@ export async function dial(
     lastFailure = error
   }
   try {
+    const refusal = netRefusal()
+    if (refusal !== undefined) throw new ConnectError(target, refusal)
     const known = 'path' in target ? { path: target.path } : numericEndpoint(target, bind)
     const endpoints = known === undefined ? await lookUp(target, bind, lookup, deadline) : [known]
     const attempts = endpoints.map((endpoint) => attempt(endpoint, createSocket, onFailure))
@@ -139,7 +143,7 @@ function attempt(endpoint: Endpoint, createSocket: () => Socket, onFailure: (err
         return
       }
       // RST, so that the port is free again for whoever is to listen there.
-      socket.on('error', ignore).resetAndDestroy()
+      socket.on('error', doNothing).resetAndDestroy()
       startAgain()
     }
 
@@ -170,7 +174,7 @@ function connectOnce(
   socket.connect(endpoint as NetConnectOpts)
   return () => {
     // An error may be on its way.
-    socket.removeListener('connect', onConnect).removeListener('error', fail).on('error', ignore).destroy()
+    socket.removeListener('connect', onConnect).removeListener('error', fail).on('error', doNothing).destroy()
   }
 
   function onConnect(): void {
@@ -194,7 +198,7 @@ async function prepare(
     deadline.throwIfPassed()
     return { socket: current, endpoint }
   } catch (error) {
-    for (const each of new Set([current, socket])) each.on('error', ignore).destroy()
+    for (const each of new Set([current, socket])) each.on('error', doNothing).destroy()
     throw error
   }
 }
@@ -207,7 +211,7 @@ function takeStep(step: Step, socket: Socket, target: HostAndPort | SocketAddres
     step(socket).then(
       (next) => {
         if (isOver) {
-          next.on('error', ignore).destroy()
+          next.on('error', doNothing).destroy()
           return
         }
         socket.removeListener('error', onError).removeListener('close', onClose)
@@ -275,5 +279,3 @@ function remoteAddressOf(socket: Socket, endpoint: Endpoint): InetAddress {
 export function isUnix(target: HostAndPort | SocketAddress): target is UnixAddress {
   return 'path' in target
 }
-
-function ignore(): void {}

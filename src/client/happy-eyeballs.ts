@@ -1,5 +1,6 @@
 // Which of several addresses is tried when, as RFC 8305 (Happy Eyeballs) says.
 
+import { doNothing } from '../async/do-nothing.ts'
 import { startTimer } from '../async/timer.ts'
 
 /** Milliseconds that an attempt is ahead of the next: the RFC's recommended Connection Attempt Delay. */
@@ -30,7 +31,7 @@ export function race<T>(attempts: readonly Attempt<T>[], succeed: (result: T) =>
   const giveUps = new Map<number, () => void>()
   let numFailed = 0
   let latest = -1
-  let stopHeadStart = nothing
+  let stopHeadStart = doNothing
   startNext()
   return giveUp
 
@@ -63,5 +64,3 @@ export function race<T>(attempts: readonly Attempt<T>[], succeed: (result: T) =>
     for (const each of giveUps.values()) each()
   }
 }
-
-function nothing(): void {}

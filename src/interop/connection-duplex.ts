@@ -3,6 +3,7 @@
 import type { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
 import type { SocketAddress } from '../address.ts'
+import { doNothing } from '../async/do-nothing.ts'
 import { startTimer } from '../async/timer.ts'
 import type { ByteStream, Connection } from '../connection.ts'
 import type { ConnectionDuplex } from '../duplex.ts'
@@ -70,7 +71,7 @@ export class SocketLikeDuplex extends Duplex implements ConnectionDuplex {
   override _destroy(error: Error | null, callback: Callback): void {
     this.#stopTimer?.()
     const stream = this.#stream
-    if (error === null) stream.close({ forceAfter: 0, linger: 0 }).catch(ignore)
+    if (error === null) stream.close({ forceAfter: 0, linger: 0 }).catch(doNothing)
     else stream.abort(error)
     void stream.closed.then(() => callback(error))
   }
@@ -160,5 +161,3 @@ export class SocketLikeDuplex extends Duplex implements ConnectionDuplex {
 function inet(address: SocketAddress | undefined): { address?: string; port?: number; family?: 'IPv4' | 'IPv6' } {
   return address === undefined || address.family === 'unix' ? {} : address
 }
-
-function ignore(): void {}

@@ -1,6 +1,7 @@
 // A connection as a pair of web streams.
 
 import type { UnderlyingByteSource } from 'node:stream/web'
+import { doNothing } from '../async/do-nothing.ts'
 import type { ByteStream } from '../connection.ts'
 import type { Bytes, Reader } from '../reader.ts'
 import type { WebStreams } from '../web-streams.ts'
@@ -36,7 +37,7 @@ class Ends {
 
   #closeIfBoth(): void {
     // What could fail has been told to the writable.
-    if (this.#isCancelled && this.#isClosed) this.#stream.close().catch(ignore)
+    if (this.#isCancelled && this.#isClosed) this.#stream.close().catch(doNothing)
   }
 }
 
@@ -97,5 +98,3 @@ function writableOf(stream: ByteStream, ends: Ends): WritableStream<Uint8Array> 
     { highWaterMark: HIGH_WATER_MARK, size: (chunk) => chunk?.byteLength ?? 1 }
   )
 }
-
-function ignore(): void {}

@@ -5,16 +5,23 @@ import { inspect } from 'node:util'
 import type { SocketAddress } from '../address.ts'
 import { checkBoolean, checkPort } from '../options.ts'
 import { crc32c } from './crc32c.ts'
-import { ADDRESS_LENGTHS, PREAMBLE, type ProxiedHeaderInit, type ProxyHeaderInit, SIGNATURE, TLV } from './header.ts'
+import {
+  ADDRESS_LENGTHS,
+  CHECKSUM_LENGTH,
+  PREAMBLE,
+  type ProxiedHeaderInit,
+  type ProxyHeaderInit,
+  SIGNATURE,
+  TLV,
+  UNIX_PATH_SIZE
+} from './header.ts'
 import { bytesOf, inetAddressOf, textOfMapped, toSixteen } from './ip-bytes.ts'
 import { whyNotValue } from './version-2.ts'
 
 const LOCAL_COMMAND = 0x20
 const PROXY_COMMAND = 0x21
 const FAMILIES = { unspecified: 0x00, IPv4: 0x11, IPv6: 0x21, unix: 0x31 } as const
-const UNIX_PATH_SIZE = 108
 const LARGEST_LENGTH = 65_535
-const CHECKSUM_LENGTH = 4
 
 type Tlv = readonly [type: number, value: Uint8Array]
 type Ends = readonly [source: SocketAddress, destination: SocketAddress] | undefined

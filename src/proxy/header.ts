@@ -75,6 +75,10 @@ export const SIGNATURE = new Uint8Array([0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0
 
 /** Bytes in front of what version 2 announces a length of. */
 export const PREAMBLE = 16
+/** Bytes of each path of the unix family, NULs at the end included. */
+export const UNIX_PATH_SIZE = 108
+/** Bytes of the CRC-32C that a header may have in a value of its own. */
+export const CHECKSUM_LENGTH = 4
 
 /** Bytes that a header of version 1 has at most, its CRLF included. */
 export const LONGEST_LINE = 107

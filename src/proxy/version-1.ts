@@ -2,6 +2,7 @@
 
 import { isIPv4 } from 'node:net'
 import type { InetAddress } from '../address.ts'
+import { CARRIAGE_RETURN, LINE_FEED } from '../stream/chunk-queue.ts'
 import { LONGEST_LINE, type Parsed, type ProxyHeader } from './header.ts'
 import { bytesOf, inetAddressOf, isStrictIPv6 } from './ip-bytes.ts'
 import { badHeader, noHeader } from './refusals.ts'
@@ -10,8 +11,6 @@ const WORD = 'PROXY '
 const BEGINNINGS = ['PROXY TCP4 ', 'PROXY TCP6 ', 'PROXY UNKNOWN']
 const WRONG_PROTOCOL = 'its protocol must be TCP4, TCP6 or UNKNOWN'
 const SHORTEST_LINE = 'PROXY UNKNOWN\r\n'.length
-const CARRIAGE_RETURN = 0x0d
-const LINE_FEED = 0x0a
 const LARGEST_PORT = 65_535
 const PORT = /^(?:0|[1-9]\d{0,4})$/
 

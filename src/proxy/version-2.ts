@@ -3,7 +3,17 @@
 import { TextDecoder } from 'node:util'
 import type { SocketAddress, UnixAddress } from '../address.ts'
 import { crc32c } from './crc32c.ts'
-import { ADDRESS_LENGTHS, LONGEST_UNIQUE_ID, type Parsed, PREAMBLE, type ProxyHeader, SIGNATURE, TLV } from './header.ts'
+import {
+  ADDRESS_LENGTHS,
+  CHECKSUM_LENGTH,
+  LONGEST_UNIQUE_ID,
+  type Parsed,
+  PREAMBLE,
+  type ProxyHeader,
+  SIGNATURE,
+  TLV,
+  UNIX_PATH_SIZE
+} from './header.ts'
 import { inetAddressOf } from './ip-bytes.ts'
 import { badHeader, noHeader } from './refusals.ts'
 
@@ -13,10 +23,8 @@ const PROXY = 1
 /** What the byte of family and transport says, as far as it is for streams. */
 const FAMILIES = { 0: 'unspecified', 17: 'IPv4', 33: 'IPv6', 49: 'unix' } as const
 const DATAGRAMS = [0x12, 0x22, 0x32]
-const UNIX_PATH_SIZE = 108
 /** A type and a length. */
 const TLV_PREAMBLE = 3
-const CHECKSUM_LENGTH = 4
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 type Family = keyof typeof ADDRESS_LENGTHS

@@ -2,6 +2,7 @@
 
 import { inspect } from 'node:util'
 import type { SocketAddress } from '../address.ts'
+import { doNothing } from '../async/do-nothing.ts'
 
 export type Admit = (address: never) => boolean
 
@@ -62,7 +63,7 @@ export class Admission {
       const answer: unknown = this.#admit?.(address as never)
       if (typeof answer === 'boolean') return answer
       // A promise that rejects must not end the process on top of that.
-      if (answer instanceof Promise) answer.catch(ignore)
+      if (answer instanceof Promise) answer.catch(doNothing)
       throw new TypeError(`Cannot admit a client as 'admit' must return true or false: received ${inspect(answer)}`)
     } catch (error) {
       this.#onError(address, error)
@@ -89,5 +90,3 @@ export function addressKey(host: string): string {
   const prefix = groups.slice(0, 4).map((group) => Number.parseInt(group, 16).toString(16))
   return `${prefix.join(':')}::/64`
 }
-
-function ignore(): void {}

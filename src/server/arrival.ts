@@ -5,8 +5,11 @@ import { inetAddress, type SocketAddress, UNNAMED } from '../address.ts'
 import type { ConnectionSettings } from '../options.ts'
 import type { ByteConnection } from '../stream/byte-connection.ts'
 import { openConnection } from '../stream/connection-facade.ts'
-import { createAcceptedSocket, setKeepAlive, socketAddresses } from '../stream/net-socket.ts'
+import { HandleTransport } from '../stream/handle-transport.ts'
+import { createAcceptedSocket, setSilenceLimits, socketAddresses } from '../stream/net-socket.ts'
 import { NetTransport } from '../stream/net-transport.ts'
+import type { Transport } from '../stream/transport.ts'
+import { isStreamHandle, streamBinding } from '../system/node-internals.ts'
 import type { AcceptedTransport } from './gate.ts'
 import type { Accepted, GatedListener } from './listening-socket.ts'
 import { Slot, type SlotOwner } from './slots.ts'
@@ -46,8 +49,17 @@ export class Arrivals {
   /** Makes the connection of a client, in a slot that is not taken yet. */
   open(client: Accepted, remoteAddress: SocketAddress): ByteConnection<SocketAddress> {
     const slot = new Slot(remoteAddress, this.#localAddress(client), this.#owner)
-    const transport = 'transport' in client ? client.transport : new NetTransport(this.#socketOf(client, remoteAddress))
-    return openConnection(transport, this.#settings, slot)
+    return openConnection(this.#transportOf(client, remoteAddress), this.#settings, slot)
+  }
+
+  #transportOf(client: Accepted, remoteAddress: SocketAddress): Transport {
+    if ('transport' in client) return client.transport
+    // Otherwise they are set on the socket.
+    const hasOptions = this.#socket.inheritsSocketOptions || remoteAddress.family === 'unix'
+    if ('handle' in client && hasOptions && streamBinding !== undefined && isStreamHandle(client.handle)) {
+      return new HandleTransport(client.handle, this.#settings.keepAlive)
+    }
+    return new NetTransport(this.#socketOf(client, remoteAddress))
   }
 
   #socketOf(client: Exclude<Accepted, AcceptedTransport>, { family }: SocketAddress): Socket {
@@ -55,7 +67,7 @@ export class Arrivals {
     const socket = 'handle' in client ? createAcceptedSocket(client.handle, keepAlive) : client.socket
     if (!this.#socket.inheritsSocketOptions && family !== 'unix') {
       socket.setNoDelay(true)
-      setKeepAlive(socket, keepAlive)
+      setSilenceLimits(socket, this.#settings)
     }
     return socket
   }

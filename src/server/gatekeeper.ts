@@ -1,6 +1,7 @@
 // When the gate is open, and the two warnings: that the server is full, and that descriptors have run out.
 
 import { formatAddress } from '../address.ts'
+import { nextTick, queueMicrotask } from '../async/platform.ts'
 import { startTimer } from '../async/timer.ts'
 import {
   type ServerDescriptorsExhaustedMessage,
@@ -17,10 +18,6 @@ import type { SlotOwner } from './slots.ts'
 const WARNING_INTERVAL = 60_000
 /** How soon a server that found no descriptor looks again; it also does whenever one of its connections closes. */
 const DESCRIPTOR_RETRY = 100
-
-// Taken once: no fake clock of a test may stop the gate.
-const { nextTick } = process
-const { queueMicrotask } = globalThis
 
 /** The server, as its gatekeeper knows it. */
 export interface GateOwner extends SlotOwner {
@@ -181,7 +178,7 @@ export class Gatekeeper {
     if (now < this.#nextDescriptorWarning) return
     this.#nextDescriptorWarning = now + WARNING_INTERVAL
     const why = error === undefined ? 'the process has run out of descriptors' : describeSystemError(error)
-    process.emitWarning(`The server on ${formatAddress(this.#socket.address)} can't accept: ${why}; clients wait`, {
+    process.emitWarning(`The server on ${formatAddress(this.#socket.address)} can't accept: ${why}; clients are waiting`, {
       code: 'IT_TCP_OUT_OF_DESCRIPTORS'
     })
   }

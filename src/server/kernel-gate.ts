@@ -1,6 +1,8 @@
 // The gate that leaves clients in the kernel's queue while it is shut.
 
 import { AsyncResource } from 'node:async_hooks'
+// Not those of a fake clock, which keep no process alive.
+import { clearInterval, setInterval } from 'node:timers'
 import { Deferred } from '../async/deferred.ts'
 import { adoptDuplicate, isDescriptorFree } from '../system/descriptors.ts'
 import type { NodeHandle } from '../system/node-internals.ts'

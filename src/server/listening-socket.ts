@@ -6,7 +6,7 @@ import type { SocketAddress } from '../address.ts'
 import { ListenError } from '../errors.ts'
 import { keepAliveSeconds } from '../options.ts'
 import { adoptDuplicate, isUserlandAskedFor, kernelGateAvailable } from '../system/descriptors.ts'
-import { libcFailure } from '../system/libc.ts'
+import { libc, libcFailure } from '../system/libc.ts'
 import { handleOf, hasNodeHandles, type NodeHandle } from '../system/node-internals.ts'
 import { setUserTimeout, waitingClients } from '../system/socket-facts.ts'
 import type { ListenTarget, WhereToListen } from '../where-to-listen.ts'
@@ -202,7 +202,7 @@ function warnOfUserland(): void {
   hasWarned = true
   const [reason] = failure.message.split('\n')
   process.emitWarning(
-    `The accept gate is in userland, since koffi can't be loaded: ${reason}. Install koffi beside the program, or set IT_TCP_GATE=userland to be content`,
+    `The accept gate is in userland, since koffi can't be loaded: ${reason}. Install koffi next to the program, or set IT_TCP_GATE=userland to silence this warning`,
     { code: 'IT_TCP_USERLAND_GATE' }
   )
 }
@@ -214,7 +214,7 @@ function setSocketOptions(listener: net.Server | NodeHandle, { keepAlive, userTi
   // A unix socket has none of them.
   if (handle.setNoDelay === undefined || handle.setKeepAlive === undefined) return true
   if (handle.setNoDelay(true) !== 0) return false
-  if (userTimeout !== undefined) setUserTimeout(handle.fd, userTimeout)
+  if (userTimeout !== undefined) setUserTimeout(handle.fd, userTimeout, libc())
   const seconds = keepAliveSeconds(keepAlive)
   return seconds === undefined || handle.setKeepAlive(true, seconds) === 0
 }

@@ -1,6 +1,7 @@
 // Slots: who is being served, what the server keeps of each client, and cutting them off.
 
 import type { SocketAddress } from '../address.ts'
+import type { PeerCredentials } from '../connection.ts'
 import type { ObservedServer } from '../diagnostics.ts'
 import type { ProxyHeader } from '../proxy-header.ts'
 import type { ByteConnection } from '../stream/byte-connection.ts'
@@ -42,6 +43,7 @@ export class Slot implements ConnectionInit<SocketAddress, ByteConnection<Socket
   addressKey: string | undefined
   failure: { readonly error: unknown } | undefined
   proxy: (ProxyHeader & { readonly via: SocketAddress }) | null = null
+  peerCredentials: PeerCredentials | null = null
 
   constructor(remoteAddress: SocketAddress, localAddress: SocketAddress, owner: SlotOwner) {
     this.remoteAddress = remoteAddress

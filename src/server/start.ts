@@ -13,9 +13,11 @@ import {
   connectionSettings,
   DEFAULT_BACKLOG,
   DEFAULT_HANDSHAKE_TIMEOUT,
+  keepAliveSeconds,
   type ListenOptions
 } from '../options.ts'
 import { descriptorLimit } from '../system/descriptors.ts'
+import { userTimeoutFor } from '../system/socket-facts.ts'
 import { checkTlsContext } from '../tls/context.ts'
 import { secureAccepted } from '../tls/secure-accepted.ts'
 import type { WhereToListen } from '../where-to-listen.ts'
@@ -57,6 +59,7 @@ export async function startServer(
   const socket = await GatedListener.bind(where, {
     backlog,
     keepAlive: rules.settings.keepAlive,
+    userTimeout: userTimeoutFor(rules.settings.bufferAgeLimit, keepAliveSeconds(rules.settings.keepAlive)),
     onAccept: (client: Accepted) => server?.arrived(client),
     onAcceptError: (error: Error) => server?.acceptFailed(error)
   })

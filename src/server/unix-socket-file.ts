@@ -3,15 +3,13 @@
 import { lstatSync, renameSync, unlinkSync } from 'node:fs'
 import { chmod, link, lstat, rename } from 'node:fs/promises'
 import { basename, dirname, resolve } from 'node:path'
+import { LONGEST_UNIX_PATH } from '../address.ts'
 import { type Identity, isSame, OpenedDirectory } from '../system/opened-directory.ts'
 import { explainedError, systemErrorNamed } from '../system/system-error.ts'
 import { type Place, refuseIfTaken, removeStaleSocket, takePath } from './path-takeover.ts'
 
 /** Those that mkdtemp(3) appends. */
 const RANDOM_CHARACTERS = 6
-
-/** Bytes that bind(2) takes of a path without its closing NUL. */
-const LONGEST_PATH = process.platform === 'linux' ? 107 : 103
 
 /** The name of the socket between binding and publishing, in the directory of its own. */
 const TEMPORARY_NAME = 'socket'
@@ -49,7 +47,7 @@ export class UnixSocketFile {
   /** What to bind, at once. */
   get bindPath(): string {
     const path = this.#own.shortAt(this.#boundName)
-    if (Buffer.byteLength(path) > LONGEST_PATH) throw systemErrorNamed('ENAMETOOLONG', 'bind', path)
+    if (Buffer.byteLength(path) > LONGEST_UNIX_PATH) throw systemErrorNamed('ENAMETOOLONG', 'bind', path)
     return path
   }
 
@@ -118,7 +116,7 @@ export async function prepareForPrimary(path: string, mode: number | undefined):
     await removeStaleSocket(place)
     place.directory.close()
   })
-  return Buffer.byteLength(absolute) > LONGEST_PATH ? path : absolute
+  return Buffer.byteLength(absolute) > LONGEST_UNIX_PATH ? path : absolute
 }
 
 /** Opens the directory of a path, at once, and closes it if `use` fails. */

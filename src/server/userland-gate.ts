@@ -3,6 +3,7 @@
 import { AsyncResource } from 'node:async_hooks'
 import type net from 'node:net'
 import { Deferred } from '../async/deferred.ts'
+import { setImmediate } from '../async/platform.ts'
 import { isDescriptorFree } from '../system/descriptors.ts'
 import { handleOf, hasNodeHandles } from '../system/node-internals.ts'
 import { systemError } from '../system/system-error.ts'

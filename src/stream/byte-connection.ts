@@ -255,7 +255,7 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
     if (at >= this.#forceAt) return
     this.#forceAt = at
     this.#after(delay, () => {
-      if (this.outgoing.bytesPending > 0) this.breakOff(this.#closedError(`Not all was handed over within ${delay} ms of close()`))
+      if (this.outgoing.bytesPending > 0) this.breakOff(this.#closedError(`Not everything was handed over within ${delay} ms of close()`))
     })
   }
 

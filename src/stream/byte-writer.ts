@@ -3,6 +3,7 @@
 import { inspect, types } from 'node:util'
 import { isUint8ArrayList } from 'uint8arraylist'
 import { Deferred, muted } from '../async/deferred.ts'
+import { nextTurn, TurnBudget } from '../async/turn.ts'
 import { BusyError, originOf, withOrigin } from '../errors.ts'
 import { checkDuration } from '../options.ts'
 import { holds } from '../peer-error.ts'
@@ -17,6 +18,7 @@ const LARGEST_WRITE = 2 ** 30
 export class ByteWriter {
   readonly outgoing: Outgoing
   readonly #owner: OutgoingOwner
+  #budget: TurnBudget | undefined
 
   constructor(outgoing: Outgoing, owner: OutgoingOwner) {
     this.outgoing = outgoing
@@ -54,6 +56,13 @@ export class ByteWriter {
     }
   }
 
+  flushed(): Promise<void> {
+    const done = this.outgoing.flushed()
+    // Whoever writes and waits, again and again, might never have to, while the system takes the bytes.
+    this.#budget ??= new TurnBudget()
+    return this.#budget.spend() ? done : muted(nextTurn().then(() => done))
+  }
+
   writeAll(source: Source): Promise<void> {
     const call: SinkCall = {}
     call.promise = this.#run(source, call, false)
@@ -69,7 +78,7 @@ export class ByteWriter {
   async #run(source: Source, call: SinkCall, closes: boolean): Promise<void> {
     try {
       await this.#pour(source)
-      await (closes ? this.outgoing.close() : this.outgoing.flushed())
+      await (closes ? this.outgoing.close() : this.flushed())
     } catch (error) {
       // It may have failed at once, before there was a promise.
       await Promise.resolve()
@@ -161,7 +170,7 @@ class WriterFacade extends Callable {
   }
 
   flushed(): Promise<void> {
-    return this.#side.outgoing.flushed()
+    return this.#side.flushed()
   }
 
   close(): Promise<void> {

@@ -4,8 +4,8 @@ import { isAscii } from 'node:buffer'
 import type { Bytes } from '../reader.ts'
 import type { ReadBuffer } from './read-buffer.ts'
 
-const LINE_FEED = 0x0a
-const CARRIAGE_RETURN = 0x0d
+export const LINE_FEED = 0x0a
+export const CARRIAGE_RETURN = 0x0d
 /** Bytes split into lines at once: few where lines take turns with other reads, which throw away what was split. */
 const MIN_SPLIT = 128
 const MAX_SPLIT = 65_536

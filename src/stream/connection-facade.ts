@@ -3,14 +3,16 @@
 import type { Socket } from 'node:net'
 import { inspect } from 'node:util'
 import { formatAddress, type SocketAddress } from '../address.ts'
-import type { Connection, ReceivedProxyHeader } from '../connection.ts'
+import type { Connection, PeerCredentials, ReceivedProxyHeader } from '../connection.ts'
 import type { ConnectionSettings } from '../options.ts'
+import { peerCredentials } from '../system/socket-facts.ts'
 import type { ConnectionTls, StartTlsOptions, TlsClientOptions, TlsContext } from '../tls.ts'
 import { ByteConnection } from './byte-connection.ts'
 import { ByteStreamFacade, machineOf } from './byte-stream-facade.ts'
 import type { ConnectionInit } from './connection-init.ts'
 import { detach } from './detach.ts'
 import { guard } from './guarded-socket.ts'
+import { descriptorOf } from './net-socket.ts'
 import type { Transport } from './transport.ts'
 
 /** The implementation of {@link Connection}. */
@@ -31,6 +33,10 @@ export class ConnectionFacade<A extends SocketAddress> extends ByteStreamFacade 
 
   get proxy(): ReceivedProxyHeader | null {
     return under(this).init.proxy ?? null
+  }
+
+  get peerCredentials(): PeerCredentials | null {
+    return under(this).init.peerCredentials ?? null
   }
 
   get tls(): ConnectionTls | null {
@@ -60,6 +66,11 @@ export function openConnection<A extends SocketAddress>(
   settings: ConnectionSettings,
   init: ConnectionInit<A, ByteConnection<A>>
 ): ByteConnection<A> {
+  // Now, since nobody can be asked once it is closed. A TCP socket would be asked in vain.
+  if (init.remoteAddress.family === 'unix') {
+    const descriptor = transport.descriptor ?? (transport.socket && descriptorOf(transport.socket))
+    if (descriptor !== undefined) init.peerCredentials = peerCredentials(descriptor)
+  }
   const machine = new ByteConnection(transport, settings, init)
   machine.facade = new ConnectionFacade<A>(machine as unknown as ByteConnection<SocketAddress>)
   return machine

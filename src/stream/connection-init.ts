@@ -1,6 +1,7 @@
 // What a connection begins with: its ends, what it can become, and who is told of its own end.
 
 import type { SocketAddress } from '../address.ts'
+import type { PeerCredentials } from '../connection.ts'
 import type { ObservedServer } from '../diagnostics.ts'
 import type { ProxyHeader } from '../proxy-header.ts'
 import type { StartTlsOptions, TlsClientOptions, TlsContext } from '../tls.ts'
@@ -19,6 +20,8 @@ export interface ConnectionInit<A extends SocketAddress, C = never> {
   readonly server?: ObservedServer
   /** The PROXY header that told its ends, and who sent that. */
   proxy?: (ProxyHeader & { readonly via: SocketAddress }) | null
+  /** Who is at the other end of a unix socket; missing where it is not known. */
+  peerCredentials?: PeerCredentials | null
   /** Called when the carrier is released. */
   onClosed?(connection: C): void
 }

@@ -2,6 +2,7 @@
 
 import type { Socket } from 'node:net'
 import type { SocketAddress } from '../address.ts'
+import { doNothing } from '../async/do-nothing.ts'
 import { BusyError, ConnectionClosedError, withOrigin } from '../errors.ts'
 import type { ByteConnection } from './byte-connection.ts'
 import { unguard } from './guarded-socket.ts'
@@ -61,9 +62,7 @@ function resetOrDestroy(socket: Socket): void {
 // The new owner may have to wait for something else before it listens: until then a client that resets must not end the process.
 function guardUntilOwned(socket: Socket): void {
   const onNewListener = (event: string | symbol): void => {
-    if (event === 'error') socket.off('newListener', onNewListener).off('error', ignore)
+    if (event === 'error') socket.off('newListener', onNewListener).off('error', doNothing)
   }
-  socket.on('error', ignore).on('newListener', onNewListener)
+  socket.on('error', doNothing).on('newListener', onNewListener)
 }
-
-function ignore(): void {}

@@ -112,7 +112,7 @@ export class DuplexTransport implements Transport {
   #received(chunk: unknown): void {
     if (this.#isDestroyed || this.#isDraining || this.#hasEnded) return
     if (!types.isUint8Array(chunk)) {
-      this.#break(new TypeError(`Cannot read as the stream gave something that is no bytes: received ${inspect(chunk)}`))
+      this.#break(new TypeError(`Cannot read as the stream produced something other than bytes: received ${inspect(chunk)}`))
       this.reset()
     } else if (!this.#tell(chunk)) {
       this.#duplex.pause()

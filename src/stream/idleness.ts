@@ -15,7 +15,7 @@ export function limitIdleness(limit: number, connection: Subject): StallTimer | 
   if (limit === Number.POSITIVE_INFINITY) return undefined
   const progress = (): number => connection.incoming.bytesRead + connection.outgoing.bytesWritten
   const idle = new StallTimer(limit, progress, () => {
-    const message = `No byte went to or came from ${connection.peer} for ${limit} ms`
+    const message = `No byte was sent to or received from ${connection.peer} for ${limit} ms`
     connection.breakOff(withOrigin(new IdleTimeoutError(message), connection))
   })
   idle.start()

@@ -1,8 +1,6 @@
 // What a line is: how it ends, and how its bytes are read as text.
 
-import type { ChunkQueue } from './chunk-queue.ts'
-
-const CARRIAGE_RETURN = 0x0d
+import { CARRIAGE_RETURN, type ChunkQueue, LINE_FEED } from './chunk-queue.ts'
 
 /** The lines of one protocol. */
 export interface LineFormat {
@@ -19,8 +17,8 @@ export interface LineFormat {
   decode(bytes: Uint8Array): string
 }
 
-const LF = new Uint8Array([0x0a])
-const CRLF = new Uint8Array([0x0d, 0x0a])
+const LF = new Uint8Array([LINE_FEED])
+const CRLF = new Uint8Array([CARRIAGE_RETURN, LINE_FEED])
 
 /** Lines that end with `\n` or `\r\n`, in UTF-8: what most protocols want, split many at a time. */
 const anyUtf8: LineFormat = {

@@ -2,19 +2,14 @@
 
 import { type OnReadOpts, Socket } from 'node:net'
 import { type InetAddress, inetAddress } from '../address.ts'
-import { keepAliveSeconds } from '../options.ts'
+import { type ConnectionSettings, keepAliveSeconds } from '../options.ts'
+import { handleOf, isPlainNode } from '../system/node-internals.ts'
+import { changeUserTimeout, setUserTimeout, userTimeoutFor } from '../system/socket-facts.ts'
 import { lent } from './read-buffer.ts'
 import type { WriteEncoding, WriteEntry } from './transport.ts'
 
 /** Called when what was written is with the operating system, or could not be handed over. May be called before the write returns. */
 export type WriteCallback = (error?: Error | null) => void
-
-// What this file uses of a libuv handle (net.Socket#_handle). Undocumented, the same in Node.js 20 to 26; every use is
-// conditional, since Bun and Deno have other handles or none.
-interface Handle {
-  readonly writeQueueSize?: number
-  readStart?(): number
-}
 
 /** Who reads a socket, and is told how many bytes are at the start of the buffer that it has. */
 interface Owner {
@@ -23,7 +18,6 @@ interface Owner {
 
 // The members of a Duplex that its implementer has, and the internal parts of a net.Socket, as used here.
 export interface SocketInternals {
-  _handle?: Handle | null
   _readableState?: { autoDestroy?: boolean }
   _writableState?: { autoDestroy?: boolean }
   push(chunk: Uint8Array | null): boolean
@@ -36,8 +30,6 @@ export interface SocketInternals {
 
 /** Who reads a socket: a property of it. */
 export const OWNER = Symbol('it-tcp.owner')
-
-export const isPlainNode = process.versions.bun === undefined && process.versions.deno === undefined
 
 // What the socket that is being read reads into next; undefined for the buffer that it has. A socket that is new begins with the lent one.
 // The static buffer of `onread`, and the function that gives the next one, are documented for net.connect(); that the constructor takes them
@@ -94,10 +86,21 @@ export function createAcceptedSocket(handle: object, keepAlive: number | false):
   return new Socket(options as object)
 }
 
-/** Sets TCP keep-alive as the option says. */
-export function setKeepAlive(socket: Socket, keepAlive: number | false): void {
+/** Sets how long a peer may be silent, as the options say: by keep-alive, and with bytes in flight by the kernel's own limit. */
+export function setSilenceLimits(socket: Socket, { keepAlive, bufferAgeLimit }: ConnectionSettings): void {
   const seconds = keepAliveSeconds(keepAlive)
   if (seconds !== undefined) socket.setKeepAlive(true, seconds * 1000)
+  setUserTimeout(descriptorOf(socket), userTimeoutFor(bufferAgeLimit, seconds))
+}
+
+/** Tells the kernel of another `bufferAgeLimit`. */
+export function changeAgeLimit(socket: Socket | undefined, limit: number): void {
+  if (socket !== undefined) changeUserTimeout(descriptorOf(socket), limit)
+}
+
+/** The number of a socket's descriptor; -1 if it is closed, or where it is not told. */
+export function descriptorOf(socket: Socket): number {
+  return isPlainNode ? (handleOf(socket)?.fd ?? -1) : -1
 }
 
 /** The addresses of a connected TCP socket. */

@@ -8,19 +8,16 @@
 import type { Socket } from 'node:net'
 import { nextTick } from '../async/platform.ts'
 import { currentTurn } from '../async/turn.ts'
+import { mayMistakeReset, readsOnceMore } from '../system/libuv-before-1-52.ts'
+import { handleOf } from '../system/node-internals.ts'
 import { unguard } from './guarded-socket.ts'
-import { isPlainNode, OWNER, readNextInto, type SocketInternals, type WriteCallback } from './net-socket.ts'
+import { OWNER, readNextInto, type SocketInternals, type WriteCallback } from './net-socket.ts'
 import { handedOver, lent, own, ownBuffers, type ReadBuffer } from './read-buffer.ts'
 import { isShort, keepShortCopy, shortCopy } from './short-copy.ts'
 import type { Transport, TransportEvents, WriteEntry } from './transport.ts'
 
-// libuv before 1.52 reports data and a RST that arrive before one poll as data and an end (libuv/libuv#4997). An end in the turn
-// of the last data may be such a one: reading once more tells the truth.
-const [uvMajor = 0, uvMinor = 0] = (process.versions.uv ?? '').split('.').map(Number)
-const mayMistakeReset = isPlainNode && uvMajor === 1 && uvMinor < 52
-
 /** Bytes handed over in one system call at most: enough to keep the kernel busy, and a bound. */
-const GATHER_SIZE = 524_288
+export const GATHER_SIZE = 524_288
 
 /** A connected socket. */
 export class NetTransport implements Transport {
@@ -40,7 +37,9 @@ export class NetTransport implements Transport {
   #writeError: Error | undefined
   #own: Uint8Array<ArrayBuffer> | undefined
 
-  constructor(socket: Socket) {
+  /** `isEnded` if the peer's end was seen before. */
+  constructor(socket: Socket, isEnded = false) {
+    if (isEnded) this.#endsSeen = 1
     this.socket = socket
     const internals = socket as unknown as SocketInternals
     internals[OWNER] = this
@@ -58,7 +57,7 @@ export class NetTransport implements Transport {
 
   get unsent(): number | undefined {
     // Of a write that failed libuv has forgotten what is left.
-    return this.#writeError === undefined ? (this.socket as unknown as SocketInternals)._handle?.writeQueueSize : undefined
+    return this.#writeError === undefined ? handleOf(this.socket)?.writeQueueSize : undefined
   }
 
   open(events: TransportEvents): void {
@@ -178,11 +177,7 @@ export class NetTransport implements Transport {
       this.#break(this.#writeError)
       return
     }
-    if (mayMistakeReset && this.#endsSeen === 1 && this.#lastReceived === currentTurn()) {
-      // libuv stops reading at an end, and Node.js does not know it: only the handle itself can be started again.
-      const handle = (this.socket as unknown as SocketInternals)._handle
-      if (handle?.readStart?.() === 0) return
-    }
+    if (mayMistakeReset && this.#endsSeen === 1 && readsOnceMore(handleOf(this.socket), this.#lastReceived)) return
     this.#events?.ended('orderly')
   }
 
@@ -220,7 +215,8 @@ export class NetTransport implements Transport {
   }
 
   #break(error: Error): void {
-    if (this.#isDestroyed) return
+    // Nor of a write that was cancelled since somebody destroyed the socket.
+    if (this.isDestroyed) return
     // On Deno a write to a peer that has ended may fail though the peer still reads: it must not take a part for the whole.
     this.reset()
     this.#events?.broken(error)

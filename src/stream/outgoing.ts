@@ -5,9 +5,10 @@ import { nextTick, setImmediate } from '../async/platform.ts'
 import { StallTimer } from '../async/stall-timer.ts'
 import { currentTurn } from '../async/turn.ts'
 import { BufferAgeLimitError, ConnectionClosedError, withOrigin } from '../errors.ts'
+import { changeAgeLimit } from './net-socket.ts'
 import type { Pump } from './pump.ts'
 import type { Transport, WriteEncoding, WriteEntry } from './transport.ts'
-import { WriteQueue } from './write-queue.ts'
+import { spoilt, WriteQueue } from './write-queue.ts'
 
 /** Who is told what the sending side can't do by itself. */
 export interface OutgoingOwner {
@@ -113,6 +114,7 @@ export class Outgoing {
   set bufferAgeLimit(limit: number) {
     this.#bufferAgeLimit = limit
     if (this.#age !== undefined) this.#age.limit = limit
+    changeAgeLimit(this.transport.socket, limit)
     this.#watchAge()
   }
 
@@ -231,8 +233,7 @@ export class Outgoing {
     if (this.#isFlushing) return
     this.#isFlushing = true
     while (this.#queue.length > 0 && this.#sendingBytes === 0 && this.#accepted - this.#queue.byteLength < this.#heldFrom) {
-      const entries = this.#queue.gather(this.transport.gatherSize, this.#accepted)
-      this.#send(entries, this.#queue.gathered)
+      this.#send(this.#queue.gather(this.transport.gatherSize, this.#accepted), this.#queue.gathered)
     }
     this.#isFlushing = false
     if (this.#sendingBytes > 0) this.#watchAge()
@@ -243,7 +244,8 @@ export class Outgoing {
 
   #send(entries: WriteEntry[], byteLength: number): void {
     this.#sendingBytes = byteLength
-    if (this.transport.write(entries)) this.#handedOver()
+    if (entries.length === 0) this.#owner.abort(spoilt())
+    else if (this.transport.write(entries)) this.#handedOver()
   }
 
   #handedOver(): void {

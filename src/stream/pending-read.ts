@@ -1,6 +1,7 @@
 // A read that waits, and what ends its waiting.
 
 import { onceAborted } from '../async/abort.ts'
+import { doNothing } from '../async/do-nothing.ts'
 import { startTimer } from '../async/timer.ts'
 import { ReadTimeoutError, withOrigin, withTimeoutOrigin } from '../errors.ts'
 import type { ReadOptions } from '../reader.ts'
@@ -15,7 +16,7 @@ export class PendingRead {
   readonly take: Take<unknown>
   /** The caller's buffer, in the mode `'into'`. */
   readonly target: Uint8Array | undefined
-  resolve: (value: never) => void = ignore
+  resolve: (value: never) => void = doNothing
   /** What its caller has, while it waits. */
   promise: Promise<unknown> | undefined
   #unhook: (() => void) | undefined
@@ -42,9 +43,7 @@ export class PendingRead {
     this.#stopTimer?.()
     this.#unhook = undefined
     this.#stopTimer = undefined
-    this.resolve = ignore
+    this.resolve = doNothing
     this.promise = undefined
   }
 }
-
-function ignore(): void {}

@@ -2,6 +2,7 @@
 
 import { AsyncResource } from 'node:async_hooks'
 import { inspect, types } from 'node:util'
+import { doNothing } from '../async/do-nothing.ts'
 import { setImmediate } from '../async/platform.ts'
 import { TurnBudget } from '../async/turn.ts'
 import type { Chunk, Source } from '../writer.ts'
@@ -144,11 +145,11 @@ export class Pump {
  */
 export function letGo(source: Source, iterator?: SourceIterator): void {
   try {
-    Promise.resolve((iterator ?? iteratorOf(source)).return?.()).catch(ignore)
+    Promise.resolve((iterator ?? iteratorOf(source)).return?.()).catch(doNothing)
   } catch {
     // As above.
   }
-  if (iterator === undefined && isNodeStream(source)) source.on('error', ignore).destroy()
+  if (iterator === undefined && isNodeStream(source)) source.on('error', doNothing).destroy()
 }
 
 /** @throws {TypeError} If `source` is no iterable of chunks. */
@@ -178,5 +179,3 @@ function isNodeStream(source: unknown): source is NodeJS.ReadableStream & { dest
   const { destroy, on } = source as { destroy?: unknown; on?: unknown }
   return typeof destroy === 'function' && typeof on === 'function'
 }
-
-function ignore(): void {}

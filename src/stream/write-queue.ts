@@ -55,15 +55,17 @@ export class WriteQueue {
 
   /**
    * Takes the next writes to go as one, out of `accepted` bytes in all so far: up to the next flush, since that must not wait for what came
-   * after it, and up to `limit` bytes; a larger one goes alone.
+   * after it, and up to `limit` bytes; a larger one goes alone. Nothing if a buffer among them was detached or resized since.
    */
   gather(limit: number, accepted: number): WriteEntry[] {
     const done = accepted - this.#byteLength
     const upTo = Math.min(limit, (this.#marks[this.#firstMark]?.at ?? accepted) - done)
     let bytes = 0
+    this.#gathered = 0
     let end = this.#head
     while (end < this.#entries.length && (end === this.#head || bytes < upTo)) {
-      const { byteLength } = this.#entries[end] as WriteEntry
+      const { chunk, byteLength } = this.#entries[end] as WriteEntry
+      if (typeof chunk !== 'string' && chunk.byteLength !== byteLength) return []
       if (end > this.#head && bytes + byteLength > limit) break
       bytes += byteLength
       end++
@@ -112,4 +114,9 @@ export class WriteQueue {
     }
     return taken
   }
+}
+
+/** Why nothing could be gathered: part of the bytes is gone, and no peer may take the rest for the whole. */
+export function spoilt(): TypeError {
+  return new TypeError('Cannot write as bytes were detached or resized before they had left')
 }

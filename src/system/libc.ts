@@ -50,11 +50,27 @@ interface Loaded {
 }
 
 let loaded: Loaded | undefined
+let hasNoKoffi = false
 
 /** libc; undefined where neither koffi nor node:ffi can be loaded, or where the system is not known. */
 export function libc(): Libc | undefined {
   loaded ??= load()
   return loaded.libc
+}
+
+/**
+ * {@link libc}, for what is a refinement only: not by way of node:ffi, whose warning no program should see because of it, unless that is in use anyway.
+ */
+export function quietLibc(): Libc | undefined {
+  if (loaded !== undefined) return loaded.libc
+  const numbers = NUMBERS[process.platform]
+  if (numbers === undefined || hasNoKoffi) return undefined
+  try {
+    loaded = { libc: throughKoffi(numbers) }
+  } catch {
+    hasNoKoffi = true
+  }
+  return loaded?.libc
 }
 
 /** {@link libc}, for what can't be done without. */

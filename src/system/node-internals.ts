@@ -1,5 +1,8 @@
 // All that is used here of Node.js and not documented there: the libuv handles under its servers and sockets.
 //
+// What else is not documented has a file of its own: TLS in tls-socket.ts, how sockets are made in ../stream/net-socket.ts, and what only Node.js 20 and
+// 22 need in libuv-before-1-52.ts.
+//
 // Each of these has been the same from Node.js 20 to 26. What happens where one is missing is said beside it.
 
 import cluster from 'node:cluster'
@@ -55,4 +58,72 @@ export function handleOf(owner: net.Server | net.Socket): NodeHandle | undefined
 export function adopt(fd: number): NodeHandle {
   const socket = new net.Socket({ fd, readable: false, writable: false })
   return handleOf(socket) as NodeHandle
+}
+
+/** A request that libuv carries out: called back when it is done. */
+export interface HandleRequest {
+  oncomplete: (status: number) => void
+  /** What is written, kept alive as long as it takes. */
+  buffer?: unknown
+}
+
+/** A handle of an accepted TCP or pipe socket, as Node.js's own sockets use it. */
+export interface StreamHandle extends NodeHandle {
+  /** Noted by Node.js's own sockets. */
+  reading?: boolean
+  onread?: unknown
+  readStart(): number
+  readStop(): number
+  /** What is read next goes there. */
+  useUserBuffer(buffer: Uint8Array): void
+  writeBuffer(request: HandleRequest, buffer: Uint8Array): number
+  writeUtf8String(request: HandleRequest, text: string): number
+  writeLatin1String(request: HandleRequest, text: string): number
+  writev(request: HandleRequest, chunks: readonly unknown[], allBuffers: boolean): number
+  shutdown(request: HandleRequest): number
+  /** TCP only. */
+  reset?(callback: () => void): number
+}
+
+/** What handles of streams tell beside their return values. */
+export interface StreamBinding {
+  readonly WriteWrap: new () => HandleRequest
+  readonly ShutdownWrap: new () => HandleRequest
+  readonly streamBaseState: Int32Array
+  readonly kReadBytesOrError: number
+  readonly kLastWriteWasAsync: number
+}
+
+const MEMBERS = ['readStart', 'readStop', 'useUserBuffer', 'writeBuffer', 'writeUtf8String', 'writeLatin1String', 'writev', 'shutdown']
+
+/** The binding of streams; undefined where it is not there, or not as known. Without it a `net.Socket` is made for every client. */
+export const streamBinding: StreamBinding | undefined = findStreamBinding()
+
+function findStreamBinding(): StreamBinding | undefined {
+  if (!isPlainNode || process.env.IT_TCP_READ === 'push' || warnsOfPending()) return undefined
+  try {
+    const { binding } = process as unknown as { binding(name: string): unknown }
+    const found = binding.call(process, 'stream_wrap') as StreamBinding
+    const { WriteWrap, ShutdownWrap, streamBaseState, kReadBytesOrError, kLastWriteWasAsync } = found
+    const isKnown =
+      typeof WriteWrap === 'function' &&
+      typeof ShutdownWrap === 'function' &&
+      streamBaseState instanceof Int32Array &&
+      Number.isInteger(kReadBytesOrError) &&
+      Number.isInteger(kLastWriteWasAsync)
+    return isKnown ? found : undefined
+  } catch {
+    return undefined
+  }
+}
+
+// Whoever wants to know of deprecations to come would be warned of process.binding (DEP0111), about which a user of ours can do nothing.
+function warnsOfPending(): boolean {
+  const { NODE_PENDING_DEPRECATION, NODE_OPTIONS = '' } = process.env
+  return NODE_PENDING_DEPRECATION === '1' || [...process.execArgv, ...NODE_OPTIONS.split(' ')].includes('--pending-deprecation')
+}
+
+/** Whether a handle has all that {@link StreamHandle} promises. */
+export function isStreamHandle(handle: NodeHandle): handle is StreamHandle {
+  return MEMBERS.every((name) => typeof (handle as unknown as Record<string, unknown>)[name] === 'function')
 }

@@ -1,23 +1,17 @@
 // What the kernel knows of a socket and Node.js does not ask: who the peer is, how many clients wait, how long a peer may be silent.
 
 import { fstatSync } from 'node:fs'
+import type { PeerCredentials } from '../connection.ts'
 import { procRows } from './inherited-socket.ts'
-import { lengthOf, libc, readInt } from './libc.ts'
-
-/** Who was at the other end of a unix socket when it connected, or when it listened. */
-export interface PeerCredentials {
-  /** The user, as the kernel knows it: effective at that moment. */
-  readonly uid: number
-  /** The group, likewise. */
-  readonly gid: number
-  /** The process; it may have ended since, and its number be another's by now. */
-  readonly pid: number
-}
+import { type Libc, libc, quietLibc, readInt } from './libc.ts'
 
 const IS_LINUX = process.platform === 'linux' || process.platform === 'android'
 
 const IPPROTO_TCP = 6
 // Linux.
+const SOL_SOCKET = 1
+const SO_KEEPALIVE = 9
+const TCP_KEEPIDLE = 4
 const SO_PEERCRED = 17
 const TCP_INFO = 11
 const TCP_USER_TIMEOUT = 18
@@ -34,19 +28,19 @@ export function peerCredentials(fd: number): PeerCredentials | null {
   if (process.platform === 'darwin') return peerCredentialsOfMac(fd)
   if (!IS_LINUX) return null
   // struct ucred: pid, uid, gid.
-  const value = option(fd, libc()?.SOL_SOCKET ?? 1, SO_PEERCRED, 12)
-  if (value === undefined) return null
-  const [pid, uid, gid] = [readInt(value), readInt(value, 4) >>> 0, readInt(value, 8) >>> 0]
+  const credentials = option(fd, SOL_SOCKET, SO_PEERCRED, 12)
+  if (credentials === undefined) return null
+  const [pid, uid, gid] = [readInt(credentials), readInt(credentials, 4) >>> 0, readInt(credentials, 8) >>> 0]
   // A TCP socket has a peer without a process.
   return pid === 0 && uid === 0xffff_ffff ? null : { uid, gid, pid }
 }
 
 function peerCredentialsOfMac(fd: number): PeerCredentials | null {
   // struct xucred: version, uid, number of groups (and padding), groups, of which the first is the effective one.
-  const value = option(fd, SOL_LOCAL, LOCAL_PEERCRED, 76)
-  const pid = option(fd, SOL_LOCAL, LOCAL_PEERPID, 4)
-  if (value === undefined || pid === undefined) return null
-  return { uid: readInt(value, 4) >>> 0, gid: readInt(value, 12) >>> 0, pid: readInt(pid) }
+  const pid = numberOption(fd, SOL_LOCAL, LOCAL_PEERPID)
+  const credentials = option(fd, SOL_LOCAL, LOCAL_PEERCRED, 76)
+  if (credentials === undefined || pid === undefined) return null
+  return { uid: readInt(credentials, 4) >>> 0, gid: readInt(credentials, 12) >>> 0, pid }
 }
 
 /**
@@ -82,17 +76,46 @@ function waitingByProc(fd: number): number | null {
  * A peer that lives but takes nothing counts too, as with `bufferAgeLimit`, and so do unanswered keep-alive probes. Set on a listening socket it
  * holds for all that are accepted from then on. Returns whether it holds: not for unix sockets, without libc, and elsewhere than on Linux.
  */
-export function setUserTimeout(fd: number, milliseconds: number): boolean {
-  const c = libc()
-  if (!IS_LINUX || c === undefined) return false
-  const value = milliseconds === Number.POSITIVE_INFINITY ? 0 : Math.min(2 ** 31 - 1, Math.ceil(milliseconds))
-  const bytes = Buffer.from(Int32Array.of(value).buffer)
-  return c.setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, bytes, bytes.byteLength) === 0
+export function setUserTimeout(fd: number, milliseconds: number, c: Libc | undefined = IS_LINUX ? quietLibc() : undefined): boolean {
+  if (!IS_LINUX || c === undefined || fd < 0) return false
+  number[0] = milliseconds === Number.POSITIVE_INFINITY ? 0 : Math.min(2 ** 31 - 1, Math.ceil(milliseconds))
+  return c.setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, bytesOfNumber, 4) === 0
 }
 
-function option(fd: number, level: number, name: number, size: number): Buffer | undefined {
-  const c = libc()
+/**
+ * The TCP_USER_TIMEOUT for a peer that may take none of what waits for it for `bufferAgeLimit`. A quarter more, since the writer sees by itself
+ * who reads nothing, and says so; here are those who have vanished. With keep-alive on, the kernel applies it to unanswered probes too, in the
+ * place of their number: so that one that is lost does no harm, time for ten of them is left.
+ */
+export function userTimeoutFor(bufferAgeLimit: number, keepAliveSeconds: number | undefined): number {
+  const silence = bufferAgeLimit * 1.25
+  return keepAliveSeconds === undefined || keepAliveSeconds <= Math.ceil(bufferAgeLimit / 1000)
+    ? silence
+    : Math.max(silence, (keepAliveSeconds + 10) * 1000)
+}
+
+/** Goes by another `bufferAgeLimit` from now on; how keep-alive is set the socket knows. */
+export function changeUserTimeout(fd: number, bufferAgeLimit: number): boolean {
+  if (!IS_LINUX) return false
+  const isKeptAlive = numberOption(fd, SOL_SOCKET, SO_KEEPALIVE) === 1
+  return setUserTimeout(fd, userTimeoutFor(bufferAgeLimit, isKeptAlive ? numberOption(fd, IPPROTO_TCP, TCP_KEEPIDLE) : undefined))
+}
+
+// Reused, since to allocate for each call takes longer than the call. What is in them holds until the next one.
+const number = new Int32Array(1)
+const bytesOfNumber = new Uint8Array(number.buffer)
+const value = Buffer.alloc(104)
+const size = new Int32Array(1)
+const bytesOfSize = new Uint8Array(size.buffer)
+
+function option(fd: number, level: number, name: number, length: number): Buffer | undefined {
+  const c = quietLibc()
   if (c === undefined || fd < 0) return undefined
-  const value = Buffer.alloc(size)
-  return c.getsockopt(fd, level, name, value, lengthOf(value)) < 0 ? undefined : value
+  size[0] = length
+  return c.getsockopt(fd, level, name, value, bytesOfSize) < 0 ? undefined : value
+}
+
+function numberOption(fd: number, level: number, name: number): number | undefined {
+  const found = option(fd, level, name, 4)
+  return found && readInt(found)
 }

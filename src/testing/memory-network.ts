@@ -8,6 +8,7 @@ import type { Connection } from '../connection.ts'
 import { type ConnectionOptions, checkCount, checkOptions, checkPort, checkString, connectionSettings } from '../options.ts'
 import type { GateOptions } from '../server/gate.ts'
 import { openConnection } from '../stream/connection-facade.ts'
+import { upgradeTo } from '../tls/start-tls.ts'
 import {
   type BindOptions,
   type Carried,
@@ -63,12 +64,14 @@ interface End {
  * @example
  * ```ts
  * const network = new MemoryNetwork()
- * await using server = await Server.create(network.onPort(7), ({ reader, writer }) => writer(reader))
- * const reply = await withConnection(network.toHostAndPort('echo', 7), ({ reader, writer }) => {
+ * const server = await Server.create(network.onPort(7), ({ reader, writer }) => writer(reader))
+ * const reply = await withConnection(network.toHostAndPort('echo', 7), async ({ reader, writer }) => {
  *   writer.write('hello\n')
  *   return reader.readLine()
  * })
- * console.log(reply, server.numConnections, network.open) // hello 0 [ 'server on 0.0.0.0:7' ]
+ * await server.close()
+ * await server.finished
+ * console.log(reply, network.open) // hello []
  * ```
  */
 export class MemoryNetwork {
@@ -155,9 +158,11 @@ export class MemoryNetwork {
     const client = this.#pairAddress(addresses.client)
     const server = this.#pairAddress(addresses.server)
     const wire = this.#join(client, server, capacity)
+    const upgrade = upgradeTo(undefined)
     return [
-      openConnection(wire.client, filledIn, { remoteAddress: server, localAddress: client, isAccepted: false }).facade,
-      openConnection(wire.server, filledIn, { remoteAddress: client, localAddress: server, isAccepted: true }).facade
+      openConnection<InetAddress>(wire.client, filledIn, { remoteAddress: server, localAddress: client, isAccepted: false, upgrade })
+        .facade,
+      openConnection<InetAddress>(wire.server, filledIn, { remoteAddress: client, localAddress: server, isAccepted: true, upgrade }).facade
     ]
   }
 

@@ -4,6 +4,7 @@ import type { SecureContext } from 'node:tls'
 import { inspect } from 'node:util'
 import { checkFunction, checkOptions } from '../options.ts'
 import { nodeCrypto } from '../system/node-tls.ts'
+import { canWrapHandles } from '../system/tls-socket.ts'
 import type { Pem, TlsContext, TlsContextOptions, TlsIdentity, TlsOptions } from '../tls.ts'
 import { checkAuthorities, checkIdentity, isSameCa, makeSecureContext, type Validity } from './material.ts'
 import { checkOneOf, checkPem, checkTlsOptions } from './options.ts'
@@ -101,6 +102,11 @@ export function createContext(options: TlsContextOptions): TlsContext {
   checkTlsIdentity(CREATE, options)
   const { clientCert, contextFor, secureContext } = options
   if (clientCert !== undefined) checkOneOf(CREATE, 'clientCert', clientCert, CLIENT_CERT)
+  if (clientCert !== undefined && clientCert !== 'none' && !canWrapHandles()) {
+    throw new TypeError(
+      `${CREATE} as 'clientCert' must be 'none' on this runtime, which does not say whether a certificate holds: received '${clientCert}'`
+    )
+  }
   if (contextFor !== undefined) checkFunction(CREATE, 'contextFor', contextFor)
   if (secureContext?.pfx !== undefined) {
     throw new TypeError(`${CREATE} as 'secureContext' must not have 'pfx': a server's certificate is 'cert' and 'key'`)

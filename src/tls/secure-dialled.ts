@@ -9,8 +9,8 @@ import type { ByteConnection } from '../stream/byte-connection.ts'
 import { nodeTls } from '../system/node-tls.ts'
 import type { ClientTerms } from './client-options.ts'
 import { ClientHandshake } from './handshake.ts'
+import { clientChainError } from './secure-stream.ts'
 import { startTls } from './start-tls.ts'
-import { clientChainError } from './stream-tls-transport.ts'
 import { handshakeError } from './tls-error.ts'
 
 type Target = SocketAddress | HostAndPort

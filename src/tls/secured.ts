@@ -37,6 +37,7 @@ export class Secured implements ConnectionTls {
     checkCount(action, 'length', length)
     checkString(action, 'label', label)
     if (this.#socket.destroyed) throw new ConnectionClosedError(`${action} as the connection is closed`)
+    if (typeof this.#socket.exportKeyingMaterial !== 'function') throw new TypeError(`${action} as this runtime cannot`)
     // Without a context, which is not the same as an empty one (RFC 5705).
     return Uint8Array.from(this.#socket.exportKeyingMaterial(length, label, undefined as never))
   }

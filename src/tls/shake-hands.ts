@@ -2,6 +2,7 @@
 
 import { formatAddress, type SocketAddress } from '../address.ts'
 import type { ByteConnection } from '../stream/byte-connection.ts'
+import { HandleTransport } from '../stream/handle-transport.ts'
 import { NetTransport } from '../stream/net-transport.ts'
 import type { Transport } from '../stream/transport.ts'
 import { canWrapHandles, carrierHandle } from '../system/tls-socket.ts'
@@ -40,7 +41,8 @@ export async function shakeHands(
 }
 
 // Whether a FIN without close_notify came inside a record is only seen by whoever sees the records.
-function transportOver(carrier: Transport, init: TlsInit, early: readonly Uint8Array[]): Transport {
+function transportOver(given: Transport, init: TlsInit, early: readonly Uint8Array[]): Transport {
+  const carrier = given instanceof HandleTransport ? given.net : given
   const isOnHandle = carrier instanceof NetTransport && carrierHandle(carrier.socket) !== undefined && canWrapHandles()
   if (isOnHandle && init.handshake.closeNotify === 'required') return new TlsTransport(carrier.carry(), init, early)
   return new StreamTlsTransport(carrier, init, early)

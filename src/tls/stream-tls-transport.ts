@@ -5,14 +5,13 @@
 
 import type { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
-import type { TLSSocket } from 'node:tls'
 import { nextTick, setImmediate } from '../async/platform.ts'
 import { handedOver, type ReadBuffer } from '../stream/read-buffer.ts'
 import type { EndKind, Transport, TransportEvents, WriteEntry } from '../stream/transport.ts'
-import { nodeTls } from '../system/node-tls.ts'
 import type { TlsSocketInternals } from '../system/tls-socket.ts'
 import type { ConnectionTls } from '../tls.ts'
 import { RecordBoundary } from './record-boundary.ts'
+import { chainError, ENDED_WITH_PEER, endWhenQuiet, entryOf, LEAVES_CARRIER_OPEN, secureStream } from './secure-stream.ts'
 import { handshakeError, isOfOpenSsl, recordError } from './tls-error.ts'
 import type { TlsInit } from './tls-transport.ts'
 
@@ -43,6 +42,8 @@ export class StreamTlsTransport implements Transport, TransportEvents {
   #hasCarrierEnded = false
   #isLooking = false
   #hasEnded = false
+  #isWriting = false
+  #isEnding = false
 
   constructor(carrier: Transport, init: TlsInit, early: readonly Uint8Array[] = []) {
     this.#carrier = carrier
@@ -79,23 +80,22 @@ export class StreamTlsTransport implements Transport, TransportEvents {
   open(events: TransportEvents): void {
     this.#events = events
     const under = this.#under.on('error', (error) => this.#failed(error))
-    for (const chunk of this.#early) this.#pass(chunk)
-    const { options, askFor, isServer } = this.#init.handshake
-    const tls = (
-      isServer
-        ? new (nodeTls().TLSSocket)(under, options)
-        : nodeTls().connect({ ...options, socket: under, rejectUnauthorized: false, checkServerIdentity: accept, servername: askFor ?? '' })
-    ) as TlsSocketInternals
+    const { handshake } = this.#init
+    const tls = secureStream(under, handshake) as TlsSocketInternals
     this.#socket = tls
     tls.push = (chunk: Uint8Array | null): boolean => this.#pushed(chunk)
     const { _readableState: readable, _writableState: writable } = tls as Partial<TlsSocketInternals>
     if (readable !== undefined) readable.autoDestroy = false
     if (writable !== undefined) writable.autoDestroy = false
-    tls.on(isServer ? 'secure' : 'secureConnect', () => this.#secure())
+    tls.on(handshake.isServer ? 'secure' : 'secureConnect', () => this.#secure())
     tls.on('_tlsError', (error: Error) => this.#failed(error))
     tls.on('error', (error) => this.#failed(error))
     this.#carrier.open(this)
     tls._read(0)
+    // Before anything else can come. Deno fails the process if a handshake is over before the tick in which it begins.
+    nextTick(() => {
+      if (!this.#isDestroyed) for (const chunk of this.#early) this.#pass(chunk)
+    })
   }
 
   resume(): void {
@@ -109,7 +109,12 @@ export class StreamTlsTransport implements Transport, TransportEvents {
     const tls = this.#socket as TlsSocketInternals
     const { 0: first, length } = entries
     // Never from inside the command: how soon a runtime calls back is its own affair.
-    const callback: Callback = (error) => nextTick(() => this.#tell('written', error))
+    const callback: Callback = (error) => nextTick(() => this.#wrote(error))
+    this.#isWriting = true
+    if (ENDED_WITH_PEER !== undefined && this.#hasEnded) {
+      callback(ENDED_WITH_PEER())
+      return false
+    }
     if (length === 1) tls._write((first as WriteEntry).chunk, (first as WriteEntry).encoding, callback)
     else tls._writev(Object.assign(entries, { allBuffers: false }), callback)
     return false
@@ -118,7 +123,7 @@ export class StreamTlsTransport implements Transport, TransportEvents {
   // See the transport over a handle.
   end(): void {
     setImmediate(() => {
-      if (!this.#isDestroyed) this.#socket?._final((error) => this.#tell('finished', error))
+      if (!this.#isDestroyed) this.#socket?._final((error) => this.#finish(error))
     })
   }
 
@@ -171,7 +176,12 @@ export class StreamTlsTransport implements Transport, TransportEvents {
   // -------------------------------------------------------------------------------------------------------------------
 
   #carry(entries: WriteEntry[], callback: Callback): void {
+    if (this.#isDestroyed) {
+      callback(new Error('the connection was closed'))
+      return
+    }
     this.#sending = entries.reduce((sum, { byteLength }) => sum + byteLength, 0)
+    if (this.#isEnding) endWhenQuiet(this.#under)
     this.#sent = callback
     if (this.#carrier.write(entries)) this.written()
   }
@@ -221,6 +231,7 @@ export class StreamTlsTransport implements Transport, TransportEvents {
   #end(kind: EndKind): void {
     if (this.#isDestroyed || this.#hasEnded) return
     this.#hasEnded = true
+    if (ENDED_WITH_PEER !== undefined) nextTick(() => this.#wrote(ENDED_WITH_PEER?.()))
     if (this.tls !== undefined) this.#events?.ended(kind)
     else this.#failed(new Error('the peer ended the connection during the handshake'))
   }
@@ -231,7 +242,7 @@ export class StreamTlsTransport implements Transport, TransportEvents {
     const socket = this.#socket as TlsSocketInternals
     let tls: ConnectionTls
     try {
-      tls = handshake.conclude({ socket, chainError: () => (handshake.isServer ? serverChainError(socket) : clientChainError(socket)) })
+      tls = handshake.conclude({ socket, chainError: () => chainError(socket, handshake.isServer) })
     } catch (error) {
       this.reset()
       this.#broke(error as Error)
@@ -243,6 +254,20 @@ export class StreamTlsTransport implements Transport, TransportEvents {
 
   #tell(news: 'written' | 'finished', error: Error | null | undefined): void {
     if (!this.#isDestroyed) this.#events?.[news](error ? this.#causeOf(error) : undefined)
+  }
+
+  #wrote(error: Error | null | undefined): void {
+    if (!this.#isWriting) return
+    this.#isWriting = false
+    this.#tell('written', error)
+  }
+
+  #finish(error: Error | null | undefined): void {
+    if (!LEAVES_CARRIER_OPEN || error || this.#under.writableFinished) this.#tell('finished', error)
+    else {
+      this.#isEnding = true
+      endWhenQuiet(this.#under.once('finish', () => this.#tell('finished', undefined)))
+    }
   }
 
   #failed(error: Error): void {
@@ -260,29 +285,14 @@ export class StreamTlsTransport implements Transport, TransportEvents {
     if (this.#isDestroyed) return
     this.#isDestroyed = true
     this.#carrier[how]()
-    this.#under.destroy()
-    this.#socket?.destroy()
+    // Deno fails the process if what is about to begin a handshake is gone by then.
+    setImmediate(() => {
+      this.#under.destroy()
+      this.#socket?.destroy()
+    })
   }
 
   #causeOf(error: Error): Error {
     return isOfOpenSsl(error) ? recordError(this.#init.peer, error) : error
   }
-}
-
-function entryOf(chunk: Buffer): WriteEntry {
-  return { chunk, encoding: 'buffer', byteLength: chunk.byteLength }
-}
-
-// The name is checked by whoever knows it, when the handshake is done.
-function accept(): undefined {}
-
-/** What is wrong with a server's chain: documented, but for being a mere code. */
-export function clientChainError({ authorizationError }: TLSSocket): Error | undefined {
-  if (!authorizationError) return undefined
-  return Object.assign(new Error(String(authorizationError)), { code: String(authorizationError) })
-}
-
-function serverChainError({ _handle }: TlsSocketInternals): Error | undefined {
-  if (typeof _handle?.verifyError !== 'function') return new Error('this runtime does not say whether a client certificate holds')
-  return _handle.verifyError() ?? undefined
 }

@@ -67,7 +67,7 @@ describe('it-tcp connect', function () {
     const server = await startServer()
     const running = start(scope, process.execPath, [MAIN, 'connect', written(server.target), '--idle-timeout', '50ms'])
     expect(await running.exit).to.equal(3)
-    expect(running.stderr).to.equal(`it-tcp: no byte went to or came from 127.0.0.1:${server.target} for 50 ms\n`)
+    expect(running.stderr).to.equal(`it-tcp: no byte was sent to or received from 127.0.0.1:${server.target} for 50 ms\n`)
   })
 
   it('says in a line what it cannot connect to, and ends with 1', async () => {

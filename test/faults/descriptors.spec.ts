@@ -68,7 +68,7 @@ describe('Server: running out of descriptors loses no client', () => {
           const outcomes = await Promise.all(Array.from({ length: 20 }, () => ask(child.target)))
           expect(outcomes).to.deep.equal(Array(20).fill('served'))
           const { stderr } = await child.end()
-          expect(stderr).to.match(/Warning: The server on \S+ can't accept: the process has run out of descriptors; clients wait/)
+          expect(stderr).to.match(/Warning: The server on \S+ can't accept: the process has run out of descriptors; clients are waiting/)
         })
 
         it('what remains: a client is closed unseen if other code takes the last ones while the gate stands open', async () => {

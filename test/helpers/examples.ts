@@ -12,6 +12,11 @@ import type { Scope } from './scope.ts'
 
 const COMPILED = fileURLToPath(new URL('../../examples/', import.meta.url))
 
+/** The file of a program. */
+export function exampleFile(name: string): string {
+  return join(COMPILED, `${name}.js`)
+}
+
 /** The next line at each call; undefined at the end. */
 export type Lines = () => Promise<string | undefined>
 
@@ -37,7 +42,7 @@ export interface Examples {
 
 export function useExamples(scope: Scope): Examples {
   function start(name: string, ...args: string[]): ChildProcess {
-    const child = spawn(process.execPath, ['--enable-source-maps', join(COMPILED, `${name}.js`), ...args])
+    const child = spawn(process.execPath, ['--enable-source-maps', exampleFile(name), ...args])
     const exited = once(child, 'close')
     scope.defer(() => {
       child.kill('SIGKILL')
@@ -73,7 +78,7 @@ export function useExamples(scope: Scope): Examples {
 
 /** Runs a program to its end. */
 export async function runExample(name: string, args: readonly string[], options: RunOptions = {}): Promise<Finished> {
-  return await runNode(['--enable-source-maps', join(COMPILED, `${name}.js`), ...args], { killAfter: 25_000, ...options })
+  return await runNode(['--enable-source-maps', exampleFile(name), ...args], { killAfter: 25_000, ...options })
 }
 
 /** The lines of a stream, one a call. */

@@ -10,8 +10,9 @@ export const runtime = process.versions.bun !== undefined ? 'bun' : process.vers
 
 /** Specs of what is not public, or not there. */
 export const NOT_RUN: Readonly<Record<string, string>> = {
+  api: 'runs the compiler',
+  'async/timer': 'looks at the handles of Node.js',
   'cli/': 'runs the command, a Node.js program',
-  descriptor: 'tests what makes the kernel gate, which other runtimes do not have',
   documentation: 'looks at the documents, not at the runtime',
   'examples/': 'runs the examples with Node.js',
   examples: 'runs the examples with Node.js',
@@ -24,8 +25,8 @@ export const NOT_RUN: Readonly<Record<string, string>> = {
   'model/': 'holds against a model what holds on Node.js without exception',
   package: 'looks at the package, not at the runtime',
   readme: 'compares what the documents print with what Node.js prints',
-  socket: 'tests the seam to the handles of Node.js',
-  timer: 'looks at the handles of Node.js',
+  'stream/net-transport': 'tests the seam to the handles of Node.js',
+  'system/': 'tests what makes the kernel gate, which other runtimes do not have',
   types: 'runs the compiler'
 }
 

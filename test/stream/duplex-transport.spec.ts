@@ -10,8 +10,10 @@ import {
   type ConnectionOptions,
   ConnectionResetError,
   fromDuplex,
-  IdleTimeoutError
+  IdleTimeoutError,
+  toDuplex
 } from '../../src/index.ts'
+import { checkConnection, connectionPair } from '../../src/testing.ts'
 import { expectRefusal } from '../helpers/bad-input.ts'
 import { rejection } from '../helpers/rejection.ts'
 import { useScope } from '../helpers/scope.ts'
@@ -340,7 +342,7 @@ describe('fromDuplex()', () => {
     const silent = open(new Line(), { idleTimeout: 40 })
     const error = (await rejection(silent.reader.read())) as Error
     expect(error).to.be.instanceOf(IdleTimeoutError)
-    expect(error.message).to.equal('No byte went to or came from a stream of Node.js for 40 ms')
+    expect(error.message).to.equal('No byte was sent to or received from a stream of Node.js for 40 ms')
     await until(() => silent.duplex.destroyed)
   })
 
@@ -366,6 +368,13 @@ describe('fromDuplex()', () => {
     duplex.push('text')
     const error = (await rejection(reader.read())) as Error
     expect(error.message).to.contain("received 'text'")
+  })
+
+  it('keeps all laws of a connection, over what toDuplex() makes of one', async () => {
+    await checkConnection(() => {
+      const [a, b] = connectionPair()
+      return [fromDuplex(toDuplex(a)), fromDuplex(toDuplex(b))]
+    })
   })
 
   it('says what it is', async () => {

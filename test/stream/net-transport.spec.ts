@@ -343,8 +343,12 @@ describe('NetTransport', () => {
 
   // On Bun and Deno, and should Node.js ever take the shared buffer away, this is the way bytes come in.
   const spec = (name: string): string => join(import.meta.dirname, `${name}.spec.js`)
-  holdsWithPushToo([spec('net-transport'), spec('../reader')], 700)
-  holdsWithPushToo([spec('../connection')], 50, 'law [145]')
+  holdsWithPushToo([spec('net-transport'), ...['position', 'ends', 'refusals', 'fed'].map((part) => spec(`reader-${part}`))], 700)
+  holdsWithPushToo(
+    ['errors', 'close', 'abort'].map((part) => spec(`connection-${part}`)),
+    50,
+    'law [145]'
+  )
 })
 
 function listener(): Told {

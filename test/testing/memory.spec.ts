@@ -1,5 +1,9 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { expect } from 'chai'
 import { BufferAgeLimitError, type Connection, ConnectionClosedError, ConnectionResetError } from '../../src/index.ts'
+import { connectionSettings } from '../../src/options.ts'
+import { openConnection } from '../../src/stream/connection-facade.ts'
+import { Wire } from '../../src/testing/wire.ts'
 import { connectionPair, MemoryNetwork } from '../../src/testing.ts'
 import { descriptors } from '../helpers/descriptors.ts'
 import { rejection } from '../helpers/rejection.ts'
@@ -122,6 +126,18 @@ describe('memory models what a kernel does:', () => {
     expect(served.signal.reason).to.be.instanceOf(ConnectionResetError)
   })
 
+  it('a socket given up with input that arrived and was not read is a reset, not an end', async () => {
+    const { client, server } = new Wire(1000, { endReleased() {} })
+    const address = { family: 'IPv4', address: '127.0.0.1', port: 1 } as const
+    const init = { remoteAddress: address, localAddress: address, isAccepted: false }
+    const connection = openConnection(client, connectionSettings('Cannot open', {}), init).facade
+    connection.writer.write('unread')
+    await connection.writer.flushed()
+    server.destroy()
+    expect(await rejection(connection.reader.read())).to.be.instanceOf(ConnectionResetError)
+    await connection.closed
+  })
+
   it('a connection closed with nothing unread is an end, and what comes later is answered with a reset', async () => {
     const [client, served] = connectionPair()
     await client.close({ linger: 0 })
@@ -219,6 +235,23 @@ describe('a link', () => {
     link.release()
     await client.closed
     expect(client.signal.reason).to.be.instanceOf(ConnectionResetError)
+  })
+
+  it('holds an end that has no bytes before it', async () => {
+    const { client, served, network } = open()
+    const link = network.link(client)
+    link.hold('toServer')
+    await client.writer.close()
+    let isEnded = false
+    void served.reader.ended.then(() => {
+      isEnded = true
+    })
+    await turns()
+    expect(isEnded).to.equal(false)
+    link.release()
+    await served.reader.ended
+    served.abort()
+    await client.closed
   })
 
   it('loses what it holds when the sender resets', async () => {
@@ -357,6 +390,19 @@ describe('a network in memory', () => {
     const first = await run()
     expect(first.length).to.be.greaterThan(70)
     for (let again = 0; again < 20; again++) expect(await run()).to.deep.equal(first)
+  })
+
+  it('tells its news in the async context of whoever opened the connection, not of its peer', async () => {
+    const storage = new AsyncLocalStorage<string>()
+    const [client, served] = storage.run('the maker', () => connectionPair())
+    let seen: string | undefined
+    served.signal.addEventListener('abort', () => {
+      seen = storage.getStore()
+    })
+    await turns()
+    storage.run('somebody else', () => client.abort())
+    await served.closed
+    expect(seen).to.equal('the maker')
   })
 
   it('has limits that hold: of age, for one', async () => {

@@ -58,7 +58,8 @@ const { readable, writable, closed } = streams
 same<Promise<void>, typeof closed>()
 await readable.pipeThrough(new CompressionStream('gzip')).pipeTo(writable)
 const text: string = await new Response(toWebStreams(connection).readable).text()
-for await (const part of toWebStreams(stream).readable.pipeThrough(new TextDecoderStream())) part satisfies string
+const part = await toWebStreams(stream).readable.pipeThrough(new TextDecoderStream()).getReader().read()
+part.value satisfies string | undefined
 const byob = toWebStreams(connection).readable.getReader({ mode: 'byob' })
 const { value } = await byob.read(new Uint8Array(16))
 value?.byteLength satisfies number | undefined

@@ -1,0 +1,63 @@
+// Node's TLS over a stream of ours, by documented members, and what it says of the peer's certificate.
+
+import type { Duplex } from 'node:stream'
+import type { TLSSocket } from 'node:tls'
+import { setImmediate } from '../async/platform.ts'
+import type { WriteEntry } from '../stream/transport.ts'
+import { nodeTls } from '../system/node-tls.ts'
+import { canWrapHandles, type TlsSocketInternals } from '../system/tls-socket.ts'
+import type { Handshake } from './handshake.ts'
+
+/** What a write fails of where TLS answers a close_notify with its own at once, as Bun does: what is written behind it is dropped, and nobody is told. */
+export const ENDED_WITH_PEER =
+  process.versions.bun === undefined
+    ? undefined
+    : () => new Error('over TLS, this runtime ends its own side with the peer, and sends nothing more')
+
+/** Whether TLS says that it has ended before its close_notify is on its way, and does not end what is under it: Deno. */
+export const LEAVES_CARRIER_OPEN = process.versions.deno !== undefined
+
+/** Ends `under`, for TLS that {@link LEAVES_CARRIER_OPEN}, once it has taken the last that TLS had for it. */
+export function endWhenQuiet(under: Duplex): void {
+  setImmediate(() =>
+    setImmediate(() => {
+      if (under.writableLength === 0) under.end()
+    })
+  )
+}
+
+/** Bytes as a transport takes them. */
+export function entryOf(chunk: Buffer): WriteEntry {
+  return { chunk, encoding: 'buffer', byteLength: chunk.byteLength }
+}
+
+/** Begins a handshake over `under`. */
+export function secureStream(under: Duplex, handshake: Handshake): TLSSocket {
+  const { options, askFor, isServer } = handshake
+  if (isServer) return new (nodeTls().TLSSocket)(under, options)
+  // Only where it is known that a session taken up is the one that was offered.
+  const session = canWrapHandles() ? handshake.takeSession() : undefined
+  const offered = session === undefined ? {} : { session }
+  const checks = { rejectUnauthorized: false, checkServerIdentity: accept }
+  const tls = nodeTls().connect({ ...options, ...checks, ...offered, socket: under, servername: askFor ?? '' })
+  return tls.on('session', (session) => handshake.keep(session))
+}
+
+/** What is wrong with the peer's chain. */
+export function chainError(socket: TLSSocket, isServer: boolean): Error | undefined {
+  return isServer ? serverChainError(socket as TlsSocketInternals) : clientChainError(socket)
+}
+
+/** What is wrong with a server's chain: documented, but for being a mere code. */
+export function clientChainError({ authorizationError }: TLSSocket): Error | undefined {
+  if (!authorizationError) return undefined
+  return Object.assign(new Error(String(authorizationError)), { code: String(authorizationError) })
+}
+
+function serverChainError({ _handle }: TlsSocketInternals): Error | undefined {
+  if (typeof _handle?.verifyError !== 'function') return new Error('this runtime does not say whether a client certificate holds')
+  return _handle.verifyError() ?? undefined
+}
+
+// The name is checked by whoever knows it, when the handshake is done.
+function accept(): undefined {}
