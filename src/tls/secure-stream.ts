@@ -8,16 +8,31 @@ import { nodeTls } from '../system/node-tls.ts'
 import { canWrapHandles, type TlsSocketInternals } from '../system/tls-socket.ts'
 import type { Handshake } from './handshake.ts'
 
-/** What a write fails of where TLS answers a close_notify with its own at once, as Bun does: what is written behind it is dropped, and nobody is told. */
-export const ENDED_WITH_PEER =
-  process.versions.bun === undefined
-    ? undefined
-    : () => new Error('over TLS, this runtime ends its own side with the peer, and sends nothing more')
+const isBun = process.versions.bun !== undefined
+const isDeno = process.versions.deno !== undefined
 
-/** Whether TLS says that it has ended before its close_notify is on its way, and does not end what is under it: Deno. */
-export const LEAVES_CARRIER_OPEN = process.versions.deno !== undefined
+/** What TLS over a stream does otherwise on other runtimes. */
+export const QUIRKS = Object.freeze({
+  /** Bun answers a close_notify with its own at once: what is written behind it is dropped, and nobody is told. */
+  endsWithPeer: isBun,
+  /** Deno says that it has ended before its close_notify is on its way, and does not end what is under it. */
+  leavesCarrierOpen: isDeno,
+  /** Deno reads on, and decrypts, while nobody reads from it. */
+  readsAhead: isDeno
+})
 
-/** Ends `under`, for TLS that {@link LEAVES_CARRIER_OPEN}, once it has taken the last that TLS had for it. */
+/** What a write fails of where {@link QUIRKS.endsWithPeer}. */
+export function endedWithPeer(): Error {
+  return new Error('over TLS, this runtime ends its own side with the peer, and sends nothing more')
+}
+
+/** Calls `done` when `under` has room: Bun takes writes that it has no room for. */
+export function whenDrained(under: Duplex, done: () => void): void {
+  if (under.writableNeedDrain && !under.destroyed) under.once('drain', done)
+  else done()
+}
+
+/** Ends `under`, where {@link QUIRKS.leavesCarrierOpen}, once it has taken the last that TLS had for it. */
 export function endWhenQuiet(under: Duplex): void {
   setImmediate(() =>
     setImmediate(() => {

@@ -11,7 +11,7 @@ import type { EndKind, Transport, TransportEvents, WriteEntry } from '../stream/
 import type { TlsSocketInternals } from '../system/tls-socket.ts'
 import type { ConnectionTls } from '../tls.ts'
 import { RecordBoundary } from './record-boundary.ts'
-import { chainError, ENDED_WITH_PEER, endWhenQuiet, entryOf, LEAVES_CARRIER_OPEN, secureStream } from './secure-stream.ts'
+import { chainError, endedWithPeer, endWhenQuiet, entryOf, QUIRKS, secureStream, whenDrained } from './secure-stream.ts'
 import { handshakeError, isOfOpenSsl, recordError } from './tls-error.ts'
 import type { TlsInit } from './tls-transport.ts'
 
@@ -101,6 +101,7 @@ export class StreamTlsTransport implements Transport, TransportEvents {
   resume(): void {
     this.#isStopped = false
     if (this.#isDestroyed || this.#hasEnded) return
+    if (QUIRKS.readsAhead && !this.#isUnderFull) this.#carrier.resume()
     this.#socket?._read(0)
     this.#look()
   }
@@ -109,10 +110,10 @@ export class StreamTlsTransport implements Transport, TransportEvents {
     const tls = this.#socket as TlsSocketInternals
     const { 0: first, length } = entries
     // Never from inside the command: how soon a runtime calls back is its own affair.
-    const callback: Callback = (error) => nextTick(() => this.#wrote(error))
+    const callback: Callback = (error) => nextTick(() => whenDrained(this.#under, () => this.#wrote(error)))
     this.#isWriting = true
-    if (ENDED_WITH_PEER !== undefined && this.#hasEnded) {
-      callback(ENDED_WITH_PEER())
+    if (QUIRKS.endsWithPeer && this.#hasEnded) {
+      callback(endedWithPeer())
       return false
     }
     if (length === 1) tls._write((first as WriteEntry).chunk, (first as WriteEntry).encoding, callback)
@@ -138,7 +139,7 @@ export class StreamTlsTransport implements Transport, TransportEvents {
   // News of the carrier -----------------------------------------------------------------------------------------------
 
   received(buffer: ReadBuffer, length: number): boolean {
-    return this.#pass(buffer.keep(length))
+    return this.#pass(buffer.keep(length)) && !(QUIRKS.readsAhead && this.#isStopped)
   }
 
   written(error?: Error): void {
@@ -231,7 +232,7 @@ export class StreamTlsTransport implements Transport, TransportEvents {
   #end(kind: EndKind): void {
     if (this.#isDestroyed || this.#hasEnded) return
     this.#hasEnded = true
-    if (ENDED_WITH_PEER !== undefined) nextTick(() => this.#wrote(ENDED_WITH_PEER?.()))
+    if (QUIRKS.endsWithPeer) nextTick(() => this.#wrote(endedWithPeer()))
     if (this.tls !== undefined) this.#events?.ended(kind)
     else this.#failed(new Error('the peer ended the connection during the handshake'))
   }
@@ -242,7 +243,7 @@ export class StreamTlsTransport implements Transport, TransportEvents {
     const socket = this.#socket as TlsSocketInternals
     let tls: ConnectionTls
     try {
-      tls = handshake.conclude({ socket, chainError: chainError(socket, handshake.isServer) })
+      tls = handshake.conclude({ socket, chainError: () => chainError(socket, handshake.isServer) })
     } catch (error) {
       this.reset()
       this.#broke(error as Error)
@@ -263,7 +264,7 @@ export class StreamTlsTransport implements Transport, TransportEvents {
   }
 
   #finish(error: Error | null | undefined): void {
-    if (!LEAVES_CARRIER_OPEN || error || this.#under.writableFinished) this.#tell('finished', error)
+    if (!QUIRKS.leavesCarrierOpen || error || this.#under.writableFinished) this.#tell('finished', error)
     else {
       this.#isEnding = true
       endWhenQuiet(this.#under.once('finish', () => this.#tell('finished', undefined)))
