@@ -14,7 +14,7 @@ type Exec = (file: string, args: readonly string[]) => never
 
 /**
  * Lets a shell be the first process, in place of this one, and goes on as its child: Node.js waits only for what it has started itself, and
- * what such a process leaves behind would stay in the system's table for ever. Where that is not possible, it says so.
+ * what such a process leaves behind would stay in the system's table forever. Where that is not possible, it says so.
  */
 export function leaveInitToShell(inheritsSocket: boolean, report: Report): void {
   if (process.pid !== 1 || process.platform === 'win32') return

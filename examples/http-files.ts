@@ -36,7 +36,7 @@ class Refusal extends Error {
 }
 
 async function readRequest(reader: Reader): Promise<{ method: string; path: string } | null> {
-  // One limit for the whole head: a limit on each read would let a client send a byte now and then for ever.
+  // One limit for the whole head: a limit on each read would let a client send a byte now and then forever.
   const signal = AbortSignal.timeout(Number(patience))
   try {
     const request = await reader.readLine({ signal, maxLength: 8_000 })

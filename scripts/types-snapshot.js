@@ -2,7 +2,7 @@
 // test/types/api.snapshot.txt, with which test/api.spec.ts compares what was built; `--print` writes it to standard output.
 
 import { writeFileSync } from 'node:fs'
-import { join, resolve, sep } from 'node:path'
+import { dirname, join, resolve, sep } from 'node:path'
 import ts from 'typescript-5.9'
 
 const ROOT = resolve(import.meta.dirname ?? '.', '..')
@@ -53,7 +53,8 @@ function declarationsOf(symbol) {
   return (symbol.declarations ?? []).filter((declaration) => isOurs(declaration) && !ts.isTypeParameterDeclaration(declaration))
 }
 
-// Takes in what the declarations of `symbol` name, as far as it is of this package and stands at the top of a file.
+// Takes in what the declarations of `symbol` name, as far as it is of this package and stands at the top of a file that is no machinery: what users get at
+// of the machinery is exported.
 function follow(symbol) {
   const visit = (node) => {
     if (ts.isIdentifier(node)) {
@@ -69,7 +70,7 @@ function takeIn(symbol) {
   const [declaration] = declarationsOf(symbol)
   if (known.has(symbol) || declaration === undefined) return
   const top = ts.isVariableDeclaration(declaration) ? declaration.parent.parent : declaration
-  if (!ts.isSourceFile(top.parent)) return
+  if (!ts.isSourceFile(top.parent) || dirname(resolve(top.parent.fileName)) + sep !== BUILT) return
   known.add(symbol)
   named.set(symbol.name, symbol)
   follow(symbol)

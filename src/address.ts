@@ -41,8 +41,8 @@ const UNIX_PATH_SIZE = process.platform === 'linux' ? 108 : 104
 export const LONGEST_UNIX_PATH = UNIX_PATH_SIZE - 1
 
 /**
- * Checks the path of a unix socket before anything happens with it: Node.js 20 and 22 would cut one that is too long
- * without a word. Windows has named pipes with limits of their own.
+ * Checks the path of a unix socket before anything happens with it: Node.js 20 and 22 would silently truncate one that
+ * is too long. Windows has named pipes with limits of their own.
  */
 export function checkUnixPath(action: string, path: unknown): void {
   if (typeof path !== 'string') throw new TypeError(`${action} as 'path' must be a string: received ${inspect(path)}`)

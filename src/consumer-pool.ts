@@ -146,7 +146,7 @@ class Consumption<T> {
     } catch {}
   }
 
-  // A pull that is still pending does not hold up a failure: a quiet server would hide it for ever.
+  // A pull that is still pending does not hold up a failure: a quiet server would hide it forever.
   #finishIfDone(): void {
     if (!this.#isOver || this.#busy > 0) return
     if (this.#failure === undefined) this.#finished.resolve()

@@ -79,6 +79,44 @@ describe('a program as a service', () => {
       expect((await exited)[0]).to.equal(0)
     })
 
+    it('within the ten seconds of docker stop it has cut off whoever stays, and is gone by itself', async () => {
+      const { line, first, pid, exited } = await start(`
+        import { once } from 'node:events'
+        import { onPort, Server } from '${INDEX}'
+        const server = await Server.create(onPort(0, { host: '127.0.0.1' }), async ({ reader, writer }) => {
+          writer.write('hello\\n')
+          await reader.discard()
+        })
+        console.log(server.listeningOn)
+        await once(process, 'SIGTERM')
+        await server.close({ forceAfter: 500 })
+        await server.finished
+        console.log('finished')
+      `)
+      const client = await rawClient(scope, Number(first))
+      await once(client.resume(), 'data')
+      const cutOff = once(client, 'error')
+      const begin = performance.now()
+      process.kill(pid, 'SIGTERM')
+      expect((await cutOff)[0]).to.have.property('code', 'ECONNRESET')
+      expect(await line()).to.equal('finished')
+      expect((await exited)[0]).to.equal(0)
+      expect(performance.now() - begin).to.be.within(500, 10_000)
+    })
+
+    it('without a listener for SIGTERM it stays, until docker kills it', async () => {
+      const { first, pid, exited } = await start(`
+        import { onPort, Server } from '${INDEX}'
+        const server = await Server.create(onPort(0, { host: '127.0.0.1' }), ({ writer }) => writer.write('hello\\n'))
+        console.log(server.listeningOn)
+      `)
+      process.kill(pid, 'SIGTERM')
+      // It serves on.
+      expect(String(await readToEnd(await rawClient(scope, Number(first))))).to.equal('hello\n')
+      process.kill(pid, 'SIGKILL')
+      expect((await exited)[0]).not.to.equal(0)
+    })
+
     it('is given what was inherited, as its own number says', async function () {
       skipIf(this, process.platform !== 'linux', 'needs /proc')
       const program = `

@@ -96,7 +96,7 @@ export class StallTimer {
     this.#quiet += this.#elapsed(time, interval)
     if (limit === Number.POSITIVE_INFINITY) return
     this.#join(time)
-    // Its first check is some time away, and assigning anew would put it off for ever.
+    // Its first check is some time away, and assigning it again would put it off forever.
     if (this.#quiet >= limit) this.#decideSoon()
   }
 

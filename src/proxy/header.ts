@@ -45,7 +45,7 @@ export interface ProxiedHeaderInit {
    * @default 2
    */
   readonly version?: 1 | 2
-  /** Further values, by their type from 0 to 255, at most 65,535 bytes together; a checksum (`0x03`) among them is made anew. */
+  /** Further values, by their type from 0 to 255, at most 65,535 bytes together; a checksum (`0x03`) among them is computed again. */
   readonly tlvs?: Iterable<readonly [type: number, value: Uint8Array]>
   /**
    * Whether a CRC32C checksum of the whole header goes with it.

@@ -77,7 +77,7 @@ export class Gatekeeper {
 
   /** accept(2) failed, as it does when the whole system has run out of something. */
   acceptFailed(error: Error): void {
-    // libuv would try again at once, and for ever.
+    // libuv would try again at once, and forever.
     this.#shut()
     if (this.#owner.wantsClients) this.#outOfDescriptors(error)
   }

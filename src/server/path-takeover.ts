@@ -21,7 +21,7 @@ export interface Place {
 
 /**
  * Resolves once `takeIfFree` has done so, or a stale socket at the path has been replaced. Rejects with EADDRINUSE if something else
- * is there, and with EBUSY, which names the lock, if that for replacing it is not to be had.
+ * is there, and with EBUSY, which names the lock, if that for replacing it can't be acquired.
  */
 export async function takePath(place: Place, takeIfFree: () => Promise<boolean>, replace: () => Promise<void>): Promise<void> {
   const lock = `.it-tcp-${place.name}.lock`

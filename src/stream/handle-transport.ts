@@ -107,8 +107,11 @@ export class HandleTransport implements Transport {
     if (status === 0 && streamBaseState[kLastWriteWasAsync] === 0) return true
     this.#isWriting = true
     request.oncomplete = (outcome) => this.#written(outcome)
-    // Not from inside the command.
-    if (status !== 0) nextTick(() => this.#written(status))
+    if (status !== 0) {
+      this.#writeError ??= systemError(status, 'write')
+      // Not from inside the command.
+      nextTick(() => this.#written(status))
+    }
     return false
   }
 

@@ -25,7 +25,7 @@ export interface SocketInternals {
   _write(chunk: Uint8Array | string, encoding: WriteEncoding, callback: WriteCallback): void
   _writev(chunks: WriteEntry[] & { allBuffers?: boolean }, callback: WriteCallback): void
   _final(callback: WriteCallback): void
-  [OWNER]?: Owner
+  [OWNER]?: Owner | undefined
 }
 
 /** Who reads a socket: a property of it. */

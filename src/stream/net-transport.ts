@@ -121,19 +121,27 @@ export class NetTransport implements Transport {
   }
 
   release(unread: readonly Uint8Array[]): Socket {
+    const socket = this.carry()
+    const internals = socket as unknown as SocketInternals
+    delete internals[OWNER]
+    delete (internals as Partial<SocketInternals>).push
+    for (const chunk of unread) socket.push(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
+    if (this.#endsSeen > 0) socket.push(null)
+    return socket
+  }
+
+  /** Gives the socket up to whoever uses its handle, and tells nothing of it any more. Nothing is deleted, which would make the rest of it slow. */
+  carry(): Socket {
     const internals = this.socket as unknown as SocketInternals
     this.#isDestroyed = true
     unguard(this.socket)
     // One of its own stays the socket's, which is to read into it next.
     this.#leaveOwn()
-    delete internals[OWNER]
-    delete (internals as Partial<SocketInternals>).push
+    internals[OWNER] = undefined
     ;(this.socket as { readableFlowing: boolean | null }).readableFlowing = null
     // Neither is it paused by hand, as one that was dialled is until it is taken over: a 'data' listener starts it.
     if (internals._readableState !== undefined) Object.assign(internals._readableState, { autoDestroy: true, paused: false })
     if (internals._writableState !== undefined) internals._writableState.autoDestroy = true
-    for (const chunk of unread) this.socket.push(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
-    if (this.#endsSeen > 0) this.socket.push(null)
     return this.socket.off('error', onError).off('close', onClose)
   }
 

@@ -10,7 +10,7 @@ const [major = 0, minor = 0] = (process.versions.uv ?? '').split('.').map(Number
 export const mayMistakeReset: boolean = isPlainNode && major === 1 && minor < 52
 
 /**
- * Reads once more if an end may be a reset, as one in the turn of the last data, `lastReceived`, may: the second answer tells which. Returns whether
+ * Reads once more if an end may be a reset, as one in the turn of the last data, `lastReceived`, may: the second answer shows which it was. Returns whether
  * there will be one.
  */
 export function readsOnceMore(handle: NodeHandle | undefined, lastReceived: number): boolean {

@@ -12,8 +12,8 @@ import { type KeptSession, sessionKey, sessions } from './sessions.ts'
 /** What the judgement needs of a TLS socket and cannot ask for by documented means everywhere. */
 export interface Judged {
   readonly socket: TLSSocket
-  /** What is wrong with the chain of the peer's certificate; undefined if nothing is. */
-  readonly chainError: Error | undefined
+  /** What is wrong with the chain of the peer's certificate; undefined if nothing is. Asked for only where there is one: an error costs its stack. */
+  chainError(): Error | undefined
 }
 
 /** One handshake, of a client or a server. */
@@ -63,13 +63,16 @@ export class ClientHandshake implements Handshake {
     else sessions.put(this.#key, { session, certificate: this.#verified })
   }
 
-  conclude({ socket, chainError }: Judged): ConnectionTls {
+  conclude(judged: Judged): ConnectionTls {
+    const { socket } = judged
     const { serverName, verify } = this.#terms
     const isResumed = socket.isSessionReused()
     // A client that resumes a session is shown no certificate.
     const certificate = isResumed ? this.#offered?.certificate : socket.getPeerX509Certificate()
     const error =
-      certificate === undefined ? new Error('the server has shown no certificate') : (chainError ?? identityError(serverName, certificate))
+      certificate === undefined
+        ? new Error('the server has shown no certificate')
+        : (judged.chainError() ?? identityError(serverName, certificate))
     if (verify && error !== undefined) throw error
     if (certificate !== undefined) {
       this.#verified = certificate
@@ -115,15 +118,17 @@ export class ServerHandshake implements Handshake {
 
   keep(): void {}
 
-  conclude({ socket, chainError }: Judged): ConnectionTls {
+  conclude(judged: Judged): ConnectionTls {
+    const { socket } = judged
     const isResumed = socket.isSessionReused()
     const certificate = this.#clientCert === 'none' ? undefined : socket.getPeerX509Certificate()
-    const error = certificate === undefined ? new Error('the client has shown no certificate') : (chainError ?? dateError(certificate))
-    if (this.#clientCert === 'required' && error !== undefined) throw error
+    const error = certificate && (judged.chainError() ?? dateError(certificate))
+    const isAuthorized = certificate !== undefined && error === undefined
+    if (this.#clientCert === 'required' && !isAuthorized) throw error ?? new Error('the client has shown no certificate')
     return new Secured(socket, {
       serverName: this.#serverName ?? null,
       peerCertificate: certificate ?? null,
-      isAuthorized: error === undefined,
+      isAuthorized,
       isResumed
     })
   }

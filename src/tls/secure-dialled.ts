@@ -49,7 +49,7 @@ export function secureSocket(socket: Socket, terms: ClientTerms, target: Target)
 
     function onSecure(): void {
       try {
-        tls.authorized = handshake.conclude({ socket: tls, chainError: clientChainError(tls) }).isAuthorized
+        tls.authorized = handshake.conclude({ socket: tls, chainError: () => clientChainError(tls) }).isAuthorized
       } catch (error) {
         fail(handshakeError(formatAddress(target), error as Error))
         return

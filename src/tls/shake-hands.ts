@@ -44,6 +44,6 @@ export async function shakeHands(
 function transportOver(given: Transport, init: TlsInit, early: readonly Uint8Array[]): Transport {
   const carrier = given instanceof HandleTransport ? given.net : given
   const isOnHandle = carrier instanceof NetTransport && carrierHandle(carrier.socket) !== undefined && canWrapHandles()
-  if (isOnHandle && init.handshake.closeNotify === 'required') return new TlsTransport(carrier.release([]), init, early)
+  if (isOnHandle && init.handshake.closeNotify === 'required') return new TlsTransport(carrier.carry(), init, early)
   return new StreamTlsTransport(carrier, init, early)
 }

@@ -243,7 +243,7 @@ export class StreamTlsTransport implements Transport, TransportEvents {
     const socket = this.#socket as TlsSocketInternals
     let tls: ConnectionTls
     try {
-      tls = handshake.conclude({ socket, chainError: chainError(socket, handshake.isServer) })
+      tls = handshake.conclude({ socket, chainError: () => chainError(socket, handshake.isServer) })
     } catch (error) {
       this.reset()
       this.#broke(error as Error)

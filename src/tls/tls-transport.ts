@@ -3,6 +3,7 @@
 import type { Socket } from 'node:net'
 import { nextTick, setImmediate } from '../async/platform.ts'
 import { handedOver, lent, own, RECORD_SIZE, type ReadBuffer, recordBuffers } from '../stream/read-buffer.ts'
+import { isShort, shortCopy } from '../stream/short-copy.ts'
 import type { Transport, TransportEvents, WriteEntry } from '../stream/transport.ts'
 import {
   type CarrierHandle,
@@ -106,7 +107,10 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     const tls = this.#socket as TlsSocketInternals
     const callback = (error?: Error | null): void => this.#written(error ?? undefined)
     const { 0: first, length } = entries
-    if (length === 1) tls._write((first as WriteEntry).chunk, (first as WriteEntry).encoding, callback)
+    // A short copy need not be kept: TLSWrap encrypts it, or copies it, before it returns.
+    if (length === 1 && isShort((first as WriteEntry).chunk))
+      tls._write(shortCopy((first as WriteEntry).chunk as Uint8Array), 'buffer', callback)
+    else if (length === 1) tls._write((first as WriteEntry).chunk, (first as WriteEntry).encoding, callback)
     else tls._writev(Object.assign(entries, { allBuffers: entries.every(isBuffer) }), callback)
     this.#isWriting = false
     this.#isInFlight = !this.#isHandedOver
@@ -184,7 +188,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     const socket = this.#socket as TlsSocketInternals
     let tls: ConnectionTls
     try {
-      tls = this.#init.handshake.conclude({ socket, chainError: socket._handle?.verifyError() ?? undefined })
+      tls = this.#init.handshake.conclude({ socket, chainError: () => socket._handle?.verifyError() ?? undefined })
     } catch (error) {
       // OpenSSL sends no alert for what it does not know: a reset is all that the peer can be told.
       this.reset()

@@ -1,10 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { startDaemon } from '../helpers/daemon.ts'
 import { exampleFile, linesOf } from '../helpers/examples.ts'
 import { needs } from '../helpers/programs.ts'
+import { LINE_4 } from '../helpers/proxy-bytes.ts'
 import { closedPort, rawClient, readToEnd } from '../helpers/raw.ts'
 import { Load } from '../helpers/restart-load.ts'
 import { useScope } from '../helpers/scope.ts'
@@ -43,18 +45,15 @@ describe('behind-haproxy', function () {
 
   it('a server that is full says drain, and clients wait where all are full', async () => {
     const { front, servers } = await startAll('1')
-    expect(await servers[0]?.ask('serve')).to.equal('ready up 100%\n')
-    const held = await Promise.all([rawClient(scope, front), rawClient(scope, front)])
-    for (const client of held) {
-      client.write('hello\n')
-      await once(client.resume(), 'data')
-    }
+    // A check of HAProxy's may have the one slot for a moment.
+    for (const server of servers) await until(async () => (await server.ask('serve')) === 'ready up 100%\n', 'it has room')
+    const held = await Promise.all(servers.map((server) => server.hold()))
     for (const server of servers) {
       expect([await server.ask('serve'), await server.ask('queue')]).to.deep.equal(['drain\n', 'ready up 1%\n'])
     }
-    const third = await rawClient(scope, front)
-    third.end('hello\n')
-    const answer = readToEnd(third)
+    const waiting = await rawClient(scope, front)
+    waiting.end('hello\n')
+    const answer = readToEnd(waiting)
     for (const client of held) client.end()
     expect(String(await answer)).to.match(ANSWER)
   })
@@ -65,6 +64,8 @@ describe('behind-haproxy', function () {
     start(): Promise<void>
     /** What its agent answers. */
     ask(question: string): Promise<string>
+    /** Takes a slot, past HAProxy. */
+    hold(): Promise<Socket>
   }
 
   async function startAll(...limits: readonly string[]): Promise<{ readonly front: number; readonly servers: readonly Backend[] }> {
@@ -107,6 +108,12 @@ describe('behind-haproxy', function () {
         const socket = await rawClient(scope, Number(agentPort))
         socket.end(`${question}\n`)
         return String(await readToEnd(socket))
+      },
+      async hold() {
+        const socket = await rawClient(scope, Number(port))
+        socket.write(`${LINE_4}hello\n`)
+        await once(socket.resume(), 'data')
+        return socket
       }
     }
   }

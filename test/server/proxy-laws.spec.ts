@@ -1,19 +1,19 @@
 import { connect as rawConnect, type Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
 import { expect } from 'chai'
-import type { InetAddress, SocketAddress } from '../src/address.ts'
-import { connect } from '../src/connect.ts'
-import type { Connection } from '../src/connection.ts'
-import type { ServerTurnedAwayMessage } from '../src/diagnostics.ts'
-import { HandshakeTimeoutError, ProxyHeaderError } from '../src/errors.ts'
-import { listen } from '../src/listen.ts'
-import type { ServerOptions } from '../src/options.ts'
-import { formatProxyHeader, readProxyHeader } from '../src/proxy-header.ts'
-import { Server } from '../src/server.ts'
-import { toHostAndPort } from '../src/where-to-connect.ts'
-import { onFile, onPort } from '../src/where-to-listen.ts'
-import { collect } from './helpers/channels.ts'
-import { skipIf } from './helpers/programs.ts'
+import type { InetAddress, SocketAddress } from '../../src/address.ts'
+import { connect } from '../../src/connect.ts'
+import type { Connection } from '../../src/connection.ts'
+import type { ServerTurnedAwayMessage } from '../../src/diagnostics.ts'
+import { HandshakeTimeoutError, ProxyHeaderError } from '../../src/errors.ts'
+import { listen } from '../../src/listen.ts'
+import type { ServerOptions } from '../../src/options.ts'
+import { formatProxyHeader, readProxyHeader } from '../../src/proxy-header.ts'
+import { Server } from '../../src/server.ts'
+import { toHostAndPort } from '../../src/where-to-connect.ts'
+import { onFile, onPort } from '../../src/where-to-listen.ts'
+import { collect } from '../helpers/channels.ts'
+import { skipIf } from '../helpers/programs.ts'
 import {
   ascii,
   DESTINATION_4,
@@ -30,11 +30,11 @@ import {
   UNSPEC,
   version2,
   withChecksum
-} from './helpers/proxy-bytes.ts'
-import { closeAtEnd, rawClient, readToEnd } from './helpers/raw.ts'
-import { useScope } from './helpers/scope.ts'
-import { CAN_GATE_IN_KERNEL, closed, type Handler } from './helpers/settings.ts'
-import { turns, until } from './helpers/until.ts'
+} from '../helpers/proxy-bytes.ts'
+import { closeAtEnd, rawClient, readToEnd } from '../helpers/raw.ts'
+import { useScope } from '../helpers/scope.ts'
+import { CAN_GATE_IN_KERNEL, closed, type Handler } from '../helpers/settings.ts'
+import { turns, until } from '../helpers/until.ts'
 
 const HOST = '127.0.0.1'
 const FROM_HERE = { from: ['127.0.0.0/8'] }
