@@ -41,8 +41,7 @@ async function serve({ reader, writer }: Connection): Promise<void> {
     // Looks at the first byte of each frame and takes nothing; null is an end between frames, where it belongs.
     for (let first = await reader.peek(1); first !== null; first = await reader.peek(1)) {
       writer.write(`${first[0] === 0 ? await readBinary(reader) : await readText(reader)}\n`)
-      // A client that sends frames and reads no answers is not read from either.
-      await writer.flushed()
+      await writer.flushed() // a client that reads no answers is not read from either
     }
   } catch (error) {
     if (!writer.isClosed) writer.write(`Cannot read a frame: ${(error as Error).message}\n`)

@@ -34,11 +34,10 @@ async function main(): Promise<void> {
       for await (const line of reader.lines({ maxLength: 20 })) {
         worker.postMessage(Math.min(Number(line), 10_000_000))
         const [count] = await once(worker, 'message', { signal })
-        writer.write(`${count} primes up to ${line}, said thread ${worker.threadId}\n`)
-        await writer.flushed()
+        await writer.writeAll([`${count} primes up to ${line}, said thread ${worker.threadId}\n`])
       }
     } catch {
-      // The client went away in the middle, or the thread failed: in either case there is nothing left for it to do.
+      // The client went away, or the thread failed: there is nothing left for it to do.
       void worker.terminate()
       worker = start()
     }
