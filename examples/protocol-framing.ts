@@ -30,7 +30,7 @@ async function readBody(reader: Reader, length: number): Promise<Uint8Array> {
 }
 
 /** Within a frame an end is never in place; between bytes readExactly says so itself, before the first it gives null. */
-async function readWhole(reader: Reader, length: number): Promise<Uint8Array<ArrayBuffer>> {
+async function readWhole(reader: Reader, length: number): Promise<Uint8Array> {
   const bytes = await reader.readExactly(length)
   if (bytes === null) throw new Error('an end inside a frame')
   return bytes
@@ -53,8 +53,6 @@ console.log(`Listening on port ${server.listeningOn}`)
 if (port !== undefined) await once(process, 'SIGINT')
 else
   await withConnection(toHostAndPort('localhost', server.listeningOn), async ({ reader, writer }) => {
-    writer.write('colour: blue\nlength: 5\n\nhello')
-    writer.write(new Uint8Array([0, 0, 0, 0, 3, 1, 2, 3]))
-    writer.write('length: 999999999\n\n')
+    await writer.writeAll(['colour: blue\nlength: 5\n\nhello', new Uint8Array([0, 0, 0, 0, 3, 1, 2, 3]), 'length: 999999999\n\n'])
     for await (const line of reader.lines()) console.log(line)
   })
