@@ -109,7 +109,8 @@ describe('Clients that break off on their way in', () => {
       expect(server.isClosed).to.equal(false)
     })
 
-    it('a connection whose server closes while it waits in the queue is told, and nothing hangs', async () => {
+    it('a connection whose server closes while it waits in the queue is told, and nothing hangs', async function () {
+      skipIf(this, setting.isMemory, 'needs a system that queues')
       const server = await setting.listen()
       const dialled = await Promise.all(Array.from({ length: 5 }, () => connect(whereIs(server.listeningOn as Target))))
       for (const { writer } of dialled.slice(2)) writer.write('anybody there?')
@@ -126,7 +127,7 @@ describe('Clients that break off on their way in', () => {
     })
 
     it('connect() that waits for a place in a full queue rejects with ConnectError when the server closes', async function () {
-      skipIf(this, !isKernel || process.platform !== 'linux', "needs Linux's queue")
+      skipIf(this, !isKernel || setting.isMemory || process.platform !== 'linux', "needs Linux's queue")
       const server = await setting.listen({ backlog: 1 })
       const target = server.listeningOn as Target
       const queued = [await setting.client(server), await setting.client(server)]

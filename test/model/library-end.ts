@@ -101,7 +101,8 @@ export class LibraryEnd {
 
   /** Checks what must hold at any time; `hasTurned` if the event loop has turned since the last step. */
   check(hasTurned: boolean): void {
-    const { reader, writer, signal } = this.#isWatched ? this.connection : { ...this.#sides(), signal: undefined }
+    const { reader, writer } = this.#sides()
+    const signal = this.#isWatched ? this.connection.signal : undefined
     const { bytesRead, bytesAvailable } = reader
     law(bytesRead <= this.incoming.length + this.incomingSlack, `${this.name} has received ${bytesRead} of ${this.incoming.length} bytes`)
     if (this.#own === 'open' && this.#read?.request.kind !== 'discard') {
