@@ -209,7 +209,7 @@ describe('a network in memory, with servers and clients of the library', () => {
   it('has no socket for connectSocket', async () => {
     const network = new MemoryNetwork()
     expect(String(await rejection(connectSocket(network.toHostAndPort('mx', 7))))).to.match(
-      /^TypeError: Cannot connect as there is no socket/
+      /^TypeError: Cannot connect as 'where' has no socket/
     )
   })
 
