@@ -43,6 +43,22 @@ describe('Memory', () => {
           expect(buffers.size).to.equal(count)
         })
 
+        it('neither where a read waits for it', async () => {
+          const ends = await Promise.all([1, 2].map(() => openEnds(scope, kind)))
+          const buffers = new Set<ArrayBuffer>()
+          for (const size of [1, 64, 500, 2000, 5000]) {
+            for (const { connection, peer } of ends) {
+              const read = connection.reader.read()
+              peer.write(new Uint8Array(size))
+              const chunk = (await read) as Uint8Array<ArrayBuffer>
+              expect(chunk.buffer.byteLength).to.be.at.most(2 * chunk.byteLength)
+              buffers.add(chunk.buffer)
+              await connection.reader.readExactly(size - chunk.byteLength)
+            }
+          }
+          expect(buffers.size).to.equal(10)
+        })
+
         it('nor with what is still queued, if it is transferred', async () => {
           const { connection, peer } = await openEnds(scope, kind)
           const data = Buffer.from('a line\nanother line\nand more\n'.repeat(3000))
@@ -71,6 +87,17 @@ describe('Memory', () => {
           expect(structuredClone(chunk)?.buffer.byteLength ?? 0).to.be.at.most(2 * (chunk?.byteLength ?? 0))
         }
       })
+    }
+  })
+
+  it('and the rest of a chunk of which most was taken holds no more than as much again', async () => {
+    for (const left of [1, 100, 30_000]) {
+      const reader = new FedReader(1024 * 1024)
+      reader.received(new Uint8Array(65_536))
+      await reader.readExactly(65_536 - left)
+      const rest = (await reader.read()) as Uint8Array
+      expect(rest.byteLength).to.equal(left)
+      expect(rest.buffer.byteLength).to.be.at.most(2 * left)
     }
   })
 
