@@ -16,8 +16,8 @@ import {
   UnexpectedEndError
 } from './errors.ts'
 
-// What the peer or the network alone can bring about.
-const PEER_ERRORS = [
+/** What the peer or the network alone can bring about. */
+export const PEER_ERRORS = [
   BufferAgeLimitError,
   ConnectError,
   ConnectionResetError,

@@ -1,41 +1,10 @@
 // Whose fault it is that a handler failed: what clients of ours bring about, and what the library itself told, is excused.
 
-import {
-  BufferAgeLimitError,
-  ConnectionClosedError,
-  ConnectionResetError,
-  DelimiterNotFoundError,
-  HandshakeTimeoutError,
-  IdleTimeoutError,
-  isDeliberate,
-  LimitExceededError,
-  originOf,
-  ProxyHeaderError,
-  ReadTimeoutError,
-  ServerClosedError,
-  TlsError,
-  TruncatedError,
-  UnexpectedEndError
-} from '../errors.ts'
-import { holds, property } from '../peer-error.ts'
-import { ByteConnection } from '../stream/byte-connection.ts'
+import { ConnectionClosedError, isDeliberate, originOf, ServerClosedError } from '../errors.ts'
+import { holds, PEER_ERRORS, property } from '../peer-error.ts'
+import type { ByteConnection } from '../stream/byte-connection.ts'
 import { ByteReader } from '../stream/byte-reader.ts'
-import { Slot } from './slots.ts'
-
-/** What a client can bring about by itself. */
-const PEER_ERRORS = [
-  ConnectionResetError,
-  BufferAgeLimitError,
-  IdleTimeoutError,
-  UnexpectedEndError,
-  DelimiterNotFoundError,
-  LimitExceededError,
-  ReadTimeoutError,
-  TlsError,
-  TruncatedError,
-  ProxyHeaderError,
-  HandshakeTimeoutError
-]
+import type { Slot } from './slots.ts'
 
 /**
  * Whether a handler failed of what a client of `server` brought about, or of what the library told it: the reason of such a connection's
@@ -52,10 +21,16 @@ function isExcusedItself(error: object, server: object | undefined): boolean {
   if (noted === undefined) return false
   const origin = ByteReader.originOf(noted)
   if (error instanceof ServerClosedError) return server === undefined || origin === server
-  if (!(origin instanceof ByteConnection && origin.init instanceof Slot)) return false
-  const slot = origin.init
+  const slot = slotUnder(origin)
+  if (slot === undefined) return false
   if (server !== undefined && slot.owner !== server) return false
   if (error instanceof ConnectionClosedError) return slot.isCutOff || !isDeliberate(error)
   // What is left is a read that an AbortSignal.timeout ended: the client was too slow.
   return PEER_ERRORS.some((Class) => error instanceof Class) || property(error, 'name') === 'TimeoutError'
+}
+
+// By what it has, not by its class: a pool, which excuses too, would bring all of connections and sockets along. Only our own objects are origins.
+function slotUnder(origin: object): Slot | undefined {
+  const { init } = origin as Partial<ByteConnection<never>>
+  return init !== undefined && 'owner' in init ? (init as unknown as Slot) : undefined
 }

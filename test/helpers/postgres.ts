@@ -63,13 +63,15 @@ export async function startPostgres(context: Mocha.Context, scope: Scope, cert: 
   return { port }
 }
 
-async function stop(child: ChildProcess): Promise<void> {
+/** Stops a PostgreSQL, and resolves when it has ended. */
+export async function stop(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return
   child.kill('SIGINT')
   await once(child, 'exit')
 }
 
-function userNamed(name: string): { uid: number; gid: number } | undefined {
+/** A user of this machine by name; undefined if there is none. */
+export function userNamed(name: string): { uid: number; gid: number } | undefined {
   const entry = readFileSync('/etc/passwd', 'utf8')
     .split('\n')
     .find((line) => line.startsWith(`${name}:`))

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { chownSync, existsSync, readdirSync, readFileSync } from 'node:fs'
 import { createServer, get } from 'node:http'
@@ -10,6 +10,7 @@ import pg from 'pg'
 import { Client, request } from 'undici'
 import { connectSocket } from '../../src/connect.ts'
 import { toFile, toHostAndPort } from '../../src/where-to-connect.ts'
+import { stop, userNamed } from '../helpers/postgres.ts'
 import { run, skipIf } from '../helpers/programs.ts'
 import { type Scope, useScope } from '../helpers/scope.ts'
 import { until } from '../helpers/until.ts'
@@ -110,19 +111,4 @@ async function postgres(context: Mocha.Context, scope: Scope): Promise<string> {
   const path = join(directory, '.s.PGSQL.5432')
   await until(() => existsSync(`${path}.lock`) && readFileSync(join(data, 'postmaster.pid'), 'utf8').includes('ready'))
   return path
-}
-
-async function stop(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return
-  child.kill('SIGINT')
-  await once(child, 'exit')
-}
-
-function userNamed(name: string): { uid: number; gid: number } | undefined {
-  const entry = readFileSync('/etc/passwd', 'utf8')
-    .split('\n')
-    .find((line) => line.startsWith(`${name}:`))
-  if (entry === undefined) return undefined
-  const [, , uid, gid] = entry.split(':')
-  return { uid: Number(uid), gid: Number(gid) }
 }

@@ -1,10 +1,10 @@
-import type { SpawnOptions } from 'node:child_process'
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { createConnection } from 'node:net'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { onPort, Server } from '../../src/index.ts'
-import { MAIN, type Running, start, startListening, written } from '../helpers/command.ts'
+import { MAIN, start, startListening, written } from '../helpers/command.ts'
+import { startDaemon } from '../helpers/daemon.ts'
 import { type Finished, needs, run } from '../helpers/programs.ts'
 import { closedPort, type Target } from '../helpers/raw.ts'
 import { useScope } from '../helpers/scope.ts'
@@ -57,7 +57,7 @@ describe('Interop: programs of others behind, before and beside it-tcp', functio
       const directory = scope.tempDir()
       const target = isTcp ? await closedPort() : join(directory, 'redis')
       const where = typeof target === 'number' ? ['--port', String(target), '--bind', HOST] : ['--port', '0', '--unixsocket', target]
-      await startDaemon('redis-server', [...where, ...options, '--save', '', '--dir', directory, '--daemonize', 'no'], target)
+      await startDaemon(scope, 'redis-server', [...where, ...options, '--save', '', '--dir', directory, '--daemonize', 'no'], target)
       return target
     }
 
@@ -108,7 +108,7 @@ describe('Interop: programs of others behind, before and beside it-tcp', functio
       writeFileSync(join(directory, 'nginx.conf'), config)
       const options = ['-p', directory, '-e', join(directory, 'log'), '-c', join(directory, 'nginx.conf')]
       // Its workers end with it by SIGTERM only.
-      await startDaemon('nginx', options, port)
+      await startDaemon(scope, 'nginx', options, port)
       return port
     }
   })
@@ -148,7 +148,7 @@ describe('Interop: programs of others behind, before and beside it-tcp', functio
         file,
         `defaults\n  mode http\n${timeouts}\nlisten front\n  bind ${HOST}:${port}\n  balance roundrobin\n${servers.join('\n')}\n`
       )
-      await startDaemon('haproxy', ['-db', '-f', file], port)
+      await startDaemon(scope, 'haproxy', ['-db', '-f', file], port)
       return port
     }
   })
@@ -212,7 +212,12 @@ describe('Interop: programs of others behind, before and beside it-tcp', functio
       expect((await run('openssl', request)).code).to.equal(0)
       const port = await closedPort()
       // -rev sends each line back from right to left.
-      await startDaemon('openssl', ['s_server', '-accept', `${HOST}:${port}`, '-key', key, '-cert', certificate, '-rev', '-quiet'], port)
+      await startDaemon(
+        scope,
+        'openssl',
+        ['s_server', '-accept', `${HOST}:${port}`, '-key', key, '-cert', certificate, '-rev', '-quiet'],
+        port
+      )
       const { target } = await startListening(scope, ['forward', front(true), `${HOST}:${port}`])
       const args = ['s_client', '-connect', `${HOST}:${target}`, '-CAfile', certificate, '-verify_return_error', '-quiet', '-no_ign_eof']
       const client = start(scope, 'openssl', args)
@@ -347,34 +352,7 @@ describe('Interop: programs of others behind, before and beside it-tcp', functio
   async function startSocat(isTcp: boolean, answerer: string): Promise<Target> {
     const target = isTcp ? await closedPort() : join(scope.tempDir(), 's')
     const listener = typeof target === 'number' ? `TCP-LISTEN:${target},bind=${HOST},reuseaddr,fork` : `UNIX-LISTEN:${target},fork`
-    await startDaemon('socat', ['-t', '20', listener, answerer], target)
+    await startDaemon(scope, 'socat', ['-t', '20', listener, answerer], target)
     return target
   }
-
-  /** Starts a program, resolves when somebody listens on `target`, and ends it in order when the test ends. */
-  async function startDaemon(program: string, args: readonly string[], target: Target, options: SpawnOptions = {}): Promise<Running> {
-    const running = start(scope, program, args, options)
-    let end: number | NodeJS.Signals | undefined
-    void running.exit.then((exit) => {
-      end = exit
-    })
-    scope.defer(async () => {
-      running.child.kill('SIGTERM')
-      // It may have children, which end with it only if it is not killed.
-      await Promise.race([running.exit, until(() => end !== undefined).catch(() => {})])
-    })
-    await until(() => end !== undefined || answers(target), `${program} listens`)
-    if (end !== undefined) throw new Error(`${program} ended with ${end}: ${running.stdout}${running.stderr}`)
-    return running
-  }
 })
-
-async function answers(target: Target): Promise<boolean> {
-  if (typeof target === 'string' && !existsSync(target)) return false
-  const socket = typeof target === 'number' ? createConnection(target, HOST) : createConnection(target)
-  const isThere = await new Promise<boolean>((resolve) => {
-    socket.on('connect', () => resolve(true)).on('error', () => resolve(false))
-  })
-  socket.destroy()
-  return isThere
-}
