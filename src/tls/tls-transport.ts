@@ -59,6 +59,8 @@ export class TlsTransport implements Transport, TlsSocketOwner {
   #isHandedOver = false
   #isInFlight = false
   #endsBehindWrite = false
+  // Behind it a FIN is no mere truncation.
+  #writeError: Error | undefined
   #own: Uint8Array<ArrayBuffer> | undefined
 
   constructor(carrier: Socket, init: TlsInit, early: readonly Uint8Array[] = []) {
@@ -179,8 +181,10 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     if (this.#isDestroyed || this.#hasEnded) return
     this.#hasEnded = true
     const isOrderly = this.#isStopped || this.#raw?.readStart() === EALREADY
-    if (this.tls !== undefined) this.#events?.ended(isOrderly ? 'orderly' : 'cut')
-    else this.failed(new Error('the peer ended the connection during the handshake'))
+    const error = this.#writeError
+    if (this.tls === undefined) this.failed(new Error('the peer ended the connection during the handshake'))
+    else if (error === undefined || isOrderly) this.#events?.ended(isOrderly ? 'orderly' : 'cut')
+    if (error !== undefined) this.#break(error)
   }
 
   shookHands(): void {
@@ -214,8 +218,6 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     this.#events?.released()
   }
 
-  // -------------------------------------------------------------------------------------------------------------------
-
   #sayHello(tls: TlsSocketInternals): void {
     const { handshake } = this.#init
     const handle = tls._handle
@@ -246,8 +248,8 @@ export class TlsTransport implements Transport, TlsSocketOwner {
       return
     }
     this.#isInFlight = false
-    if (this.#isWriting) nextTick(() => this.#events?.written(this.#causeOf(error as Error)))
-    else this.#events?.written(error && this.#causeOf(error))
+    if (this.#isWriting) nextTick(() => this.#tell('written', error))
+    else this.#tell('written', error)
     if (this.#endsBehindWrite && !this.#isInFlight) this.end()
   }
 
@@ -258,11 +260,23 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     // TLSWrap ends the process if it is given another write.
     this.#endsBehindWrite = this.#isInFlight
     if (this.#isInFlight) return
-    const finished = (error?: Error | null): void => {
-      if (!this.#isDestroyed) this.#events?.finished(error ? this.#causeOf(error) : undefined)
-    }
+    const finished = (error?: Error | null): void => this.#tell('finished', error ?? undefined)
     if (tls._handle.writeQueueSize === 0) tls._final(finished)
     else tls._write('', 'latin1', (error) => (error ? finished(error) : this.end()))
+  }
+
+  #tell(news: 'written' | 'finished', error: Error | undefined): void {
+    if (this.#isDestroyed) return
+    if (error !== undefined) this.#writeError ??= this.#causeOf(error)
+    this.#events?.[news](error && this.#writeError)
+    // Nobody reads any more, who would notice that the peer is gone.
+    if (error !== undefined && this.#hasEnded) this.#break(this.#writeError as Error)
+  }
+
+  #break(error: Error): void {
+    if (this.#isDestroyed) return
+    this.reset()
+    this.#events?.broken(error)
   }
 
   #leaveOwn(unused?: Uint8Array<ArrayBuffer>): void {

@@ -4,7 +4,7 @@ import { expect } from 'chai'
 import type { Connection, Reader } from '../../src/index.ts'
 import { FedReader } from '../helpers/fed.ts'
 import { useScope } from '../helpers/scope.ts'
-import { openEnds, TRANSPORTS } from '../helpers/transports.ts'
+import { EVERY_TLS, openEnds, TRANSPORTS } from '../helpers/transports.ts'
 import { until } from '../helpers/until.ts'
 
 const SIZES = [1, 64, 500, 2000, 16_384, 65_536, 200_000]
@@ -20,7 +20,7 @@ const METHODS: Record<string, (reader: Reader) => Promise<Uint8Array | null>> = 
 
 describe('Memory', () => {
   describe('a chunk that leaves the library shares its ArrayBuffer with nothing else', () => {
-    for (const kind of TRANSPORTS) {
+    for (const kind of [...TRANSPORTS, ...EVERY_TLS]) {
       describe(`of ${kind.name}`, () => {
         const scope = useScope()
 

@@ -1,0 +1,70 @@
+// A foreign peer that speaks TLS: Node's own TLSSocket, in the shape that the specs know from plain sockets: paused, and may be half-open.
+
+import { once } from 'node:events'
+import type { Socket } from 'node:net'
+import { connect, createSecureContext, type SecureContext, TLSSocket } from 'node:tls'
+import type { TlsClientOptions } from '../../src/index.ts'
+import { TlsContext } from '../../src/index.ts'
+import { type CarrierHandle, carrierHandle, closeByReset } from '../../src/system/tls-socket.ts'
+import { certificates } from './certificates.ts'
+import type { Version } from './tls-ends.ts'
+import { turns } from './until.ts'
+
+/** How a connection of the library speaks TLS in a test. */
+export interface TlsKind {
+  readonly version: Version
+  /** `'optional'` goes over a stream of the library's own in place of the handle. */
+  readonly closeNotify: 'required' | 'optional'
+}
+
+/** The option `tls` of a client of `tlsPeer`. */
+export function clientOf({ version, closeNotify }: TlsKind): TlsClientOptions {
+  const { ca } = certificates()
+  return { ca: ca.cert, serverName: 'a.test', closeNotify, minVersion: version, secureContext: { maxVersion: version } }
+}
+
+const contexts = new Map<string, TlsContext>()
+
+/** The option `tls` of a server of `tlsPeer`: the same for each. */
+export function contextOf({ version, closeNotify }: TlsKind): TlsContext {
+  const key = `${version} ${closeNotify}`
+  const context =
+    contexts.get(key) ??
+    TlsContext.create({ ...certificates().a, closeNotify, minVersion: version, secureContext: { maxVersion: version } })
+  contexts.set(key, context)
+  return context
+}
+
+let contextOfPeers: SecureContext | undefined
+
+function peersContext(): SecureContext {
+  const { a, ca } = certificates()
+  contextOfPeers ??= createSecureContext({ ...a, ca: ca.cert })
+  return contextOfPeers
+}
+
+/** Shakes hands over `socket` as the server. Resolves when it is done. */
+export async function tlsServerPeer(socket: Socket): Promise<Socket> {
+  return await peerOf(new TLSSocket(socket, { isServer: true, secureContext: peersContext() }), socket, 'secure')
+}
+
+/** The same as the client. */
+export async function tlsClientPeer(socket: Socket): Promise<Socket> {
+  return await peerOf(connect({ socket, servername: 'a.test', secureContext: peersContext() }), socket, 'secureConnect')
+}
+
+async function peerOf(tls: TLSSocket, socket: Socket, secured: 'secure' | 'secureConnect'): Promise<Socket> {
+  // Without a write of their own to go with, short records would wait for the other's delayed ACK, 40 ms.
+  socket.setNoDelay(true)
+  tls.on('error', () => {}).pause()
+  const carrier = carrierHandle(socket) as CarrierHandle
+  tls.resetAndDestroy = () => {
+    closeByReset(carrier)
+    return tls.destroy()
+  }
+  await once(tls, secured)
+  // Node's own stream loses what it is to end with inside of the read that completes the handshake. And session tickets are on their way, whose
+  // writing would meet a reset, and keep it to itself.
+  await turns(5)
+  return tls
+}
