@@ -45,15 +45,20 @@ function peersContext(): SecureContext {
 
 /** Shakes hands over `socket` as the server. Resolves when it is done. */
 export async function tlsServerPeer(socket: Socket): Promise<Socket> {
-  return await peerOf(new TLSSocket(socket, { isServer: true, secureContext: peersContext() }), socket, 'secure')
+  return await secured(peerOf(new TLSSocket(socket, { isServer: true, secureContext: peersContext() }), socket), 'secure')
 }
 
 /** The same as the client. */
 export async function tlsClientPeer(socket: Socket): Promise<Socket> {
-  return await peerOf(connect({ socket, servername: 'a.test', secureContext: peersContext() }), socket, 'secureConnect')
+  return await secured(startTlsClient(socket), 'secureConnect')
 }
 
-async function peerOf(tls: TLSSocket, socket: Socket, secured: 'secure' | 'secureConnect'): Promise<Socket> {
+/** Starts to shake hands over `socket` as the client. What is written before that is done is sent then. */
+export function startTlsClient(socket: Socket): Socket {
+  return peerOf(connect({ socket, servername: 'a.test', secureContext: peersContext() }), socket)
+}
+
+function peerOf(tls: TLSSocket, socket: Socket): Socket {
   // Without a write of their own to go with, short records would wait for the other's delayed ACK, 40 ms.
   socket.setNoDelay(true)
   tls.on('error', () => {}).pause()
@@ -62,9 +67,13 @@ async function peerOf(tls: TLSSocket, socket: Socket, secured: 'secure' | 'secur
     closeByReset(carrier)
     return tls.destroy()
   }
-  await once(tls, secured)
+  return tls
+}
+
+async function secured(peer: Socket, event: 'secure' | 'secureConnect'): Promise<Socket> {
+  await once(peer, event)
   // Node's own stream loses what it is to end with inside of the read that completes the handshake. And session tickets are on their way, whose
   // writing would meet a reset, and keep it to itself.
   await turns(5)
-  return tls
+  return peer
 }
