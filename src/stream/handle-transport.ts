@@ -11,7 +11,7 @@ import { systemError } from '../system/system-error.ts'
 import { createAcceptedSocket } from './net-socket.ts'
 import { GATHER_SIZE, NetTransport } from './net-transport.ts'
 import { lent, own, ownBuffers } from './read-buffer.ts'
-import { isShort, keepShortCopy, shortCopy } from './short-copy.ts'
+import { isShort, LONGEST_PASSED, passed, short } from './scratch.ts'
 import type { Transport, TransportEvents, WriteEntry } from './transport.ts'
 
 const { WriteWrap, ShutdownWrap, streamBaseState, kReadBytesOrError, kLastWriteWasAsync } = (streamBinding ?? {}) as StreamBinding
@@ -119,6 +119,14 @@ export class HandleTransport implements Transport {
       nextTick(() => this.#written(status))
     }
     return false
+  }
+
+  pass(bytes: Uint8Array): boolean | undefined {
+    const { byteLength } = bytes
+    if (byteLength > LONGEST_PASSED) return undefined
+    const isDone = this.write([{ chunk: passed.copy(bytes), encoding: 'buffer', byteLength }])
+    if (!isDone) passed.keep()
+    return isDone
   }
 
   end(): void {
@@ -259,11 +267,11 @@ function dispatch(handle: StreamHandle, request: HandleRequest, entries: readonl
   if (typeof chunk === 'string') {
     return encoding === 'latin1' ? handle.writeLatin1String(request, chunk) : handle.writeUtf8String(request, chunk)
   }
-  const bytes = isShort(chunk) ? shortCopy(chunk) : chunk
+  const bytes = isShort(chunk) ? short.copy(chunk) : chunk
   const status = handle.writeBuffer(request, bytes)
   if (streamBaseState[kLastWriteWasAsync] !== 0) {
     request.buffer = bytes
-    if (bytes !== chunk) keepShortCopy()
+    if (bytes !== chunk) short.keep()
   }
   return status
 }

@@ -32,6 +32,11 @@ export class ReadBuffer {
     return from === 0 && length === bytes.byteLength ? bytes : bytes.subarray(from, length)
   }
 
+  /** The first `length` bytes as they lie there, for whoever does not keep them. */
+  view(length: number): Uint8Array {
+    return length === this.bytes.byteLength ? this.bytes : this.bytes.subarray(0, length)
+  }
+
   /** Puts other memory in place, of which nothing is kept yet. */
   refill(bytes: Uint8Array<ArrayBuffer> = this.bytes): this {
     this.bytes = bytes

@@ -3,7 +3,7 @@
 import type { Socket } from 'node:net'
 import { nextTick, setImmediate } from '../async/platform.ts'
 import { handedOver, lent, own, RECORD_SIZE, type ReadBuffer, recordBuffers } from '../stream/read-buffer.ts'
-import { isShort, shortCopy } from '../stream/short-copy.ts'
+import { isShort, short } from '../stream/scratch.ts'
 import type { Transport, TransportEvents, WriteEntry } from '../stream/transport.ts'
 import {
   type CarrierHandle,
@@ -109,7 +109,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     const { 0: first, length } = entries
     // A short copy need not be kept: TLSWrap encrypts it, or copies it, before it returns.
     if (length === 1 && isShort((first as WriteEntry).chunk))
-      tls._write(shortCopy((first as WriteEntry).chunk as Uint8Array), 'buffer', callback)
+      tls._write(short.copy((first as WriteEntry).chunk as Uint8Array), 'buffer', callback)
     else if (length === 1) tls._write((first as WriteEntry).chunk, (first as WriteEntry).encoding, callback)
     else tls._writev(Object.assign(entries, { allBuffers: entries.every(isBuffer) }), callback)
     this.#isWriting = false
