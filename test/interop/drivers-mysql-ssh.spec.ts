@@ -22,7 +22,7 @@ interface Answering {
 const NAMES = { catalog: 'def', schema: '', table: '', orgTable: '', orgName: '', name: 'asked' }
 const COLUMN = { ...NAMES, columnType: 253, characterSet: 33, columnLength: 65_535, flags: 0, decimals: 0 }
 
-describe('mysql2 takes a socket of connectSocket() that closes at its peer'"'"'s end', () => {
+describe('mysql2 takes the sockets of connectSocket(), told to close at the end of the server', () => {
   const scope = useScope()
 
   /** A server that speaks MySQL's protocol, and answers each query with the query itself, so many times. */
