@@ -66,7 +66,7 @@ export class Outgoing {
   }
 
   get bytesWritten(): number {
-    if (!this.isFailed) this.#noteWritten(this.transport.unsent)
+    if (!this.isFailed) this.#noteWritten(this.#sendingBytes === 0 ? 0 : this.transport.unsent)
     return this.#written
   }
 
