@@ -37,7 +37,7 @@ export interface Transport {
   /** The socket under it, where there is one. */
   readonly socket: Socket | undefined
   /** The number of the descriptor, where it is known without a socket. */
-  readonly descriptor?: number | undefined
+  readonly descriptor?: number
   /** Names who is told from now on, and reads on. Another carrier may take the place of the first owner. */
   open(events: TransportEvents): void
   /** Goes on reading after `received` returned false. */

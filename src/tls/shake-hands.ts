@@ -23,19 +23,18 @@ export type Prepare = (
  * Puts TLS in the place of the carrier. Nothing may be in flight; `early` was read before, and in the same turn whatever else has arrived is
  * taken from the reader, so that nothing is read in clear any more.
  */
-export async function shakeHands(
-  machine: ByteConnection<SocketAddress>,
-  handshake: Handshake,
-  early: readonly Uint8Array[]
-): Promise<void> {
+export function shakeHands(machine: ByteConnection<SocketAddress>, handshake: Handshake, early: readonly Uint8Array[]): Promise<void> {
   const { incoming, init, transport: carrier } = machine
   const unread = incoming.takeUnread()
-  await new Promise<void>((resolve, reject) => {
+  return new Promise<void>((secured, failed) => {
     const tlsInit: TlsInit = {
       handshake,
-      peer: formatAddress(init.remoteAddress),
-      secured: resolve,
-      failed: reject
+      // Only failures tell it.
+      get peer() {
+        return formatAddress(init.remoteAddress)
+      },
+      secured,
+      failed
     }
     machine.switchTo(transportOver(carrier, tlsInit, [...early, ...unread]))
   })

@@ -70,10 +70,6 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     return this.#tls ?? (this.#carrier as Socket)
   }
 
-  get descriptor(): number | undefined {
-    return this.#tls instanceof BareTls ? this.#tls.raw.fd : undefined
-  }
-
   get isSecured(): boolean {
     return this.tls !== undefined
   }
