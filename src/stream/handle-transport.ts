@@ -86,6 +86,15 @@ export class HandleTransport implements Transport {
     return this.#net
   }
 
+  /** The handle, for whoever reads and writes it from now on; it may be read in this moment. Undefined once a socket carries. */
+  surrender(): StreamHandle | undefined {
+    if (this.#net !== undefined || this.#isDestroyed) return undefined
+    this.#isDestroyed = true
+    this.#leaveOwn(this.#own)
+    this.#handle[OWNER] = undefined
+    return this.#handle
+  }
+
   open(events: TransportEvents): void {
     this.#events = events
     if (this.#net !== undefined) this.#net.open(events)

@@ -194,9 +194,8 @@ export class Outgoing {
     if (!this.isIdle) this.#undelivered = error
     this.#wasReported = this.#queue.hasMarks || this.pump !== undefined || this.#closing !== undefined
     this.#age?.stop()
-    const queue = this.#queue
+    this.#queue.fail(error)
     this.#queue = NOTHING
-    queue.fail(error)
     this.#closing?.reject(error)
     this.pump?.stop(error)
   }
@@ -273,6 +272,7 @@ export class Outgoing {
 
   #closed(): void {
     this.#state = 'closed'
+    this.#age?.stop() // It would keep the connection in memory until its next look.
     this.#closing?.resolve()
     this.#owner.writerClosed()
   }
