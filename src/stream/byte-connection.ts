@@ -18,7 +18,8 @@ import type { ConnectionInit } from './connection-init.ts'
 import { publishClose, publishOpen } from './connection-news.ts'
 import { limitIdleness } from './idleness.ts'
 import { Incoming } from './incoming.ts'
-import { Outgoing, type OutgoingOwner } from './outgoing.ts'
+import { Outgoing } from './outgoing.ts'
+import type { OutgoingOwner } from './outgoing-owner.ts'
 import type { ReadBuffer } from './read-buffer.ts'
 import type { EndKind, Transport, TransportEvents } from './transport.ts'
 
@@ -258,6 +259,8 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
     this.#after(delay, () =>
       setImmediate(() => {
         if (this.outgoing.bytesPending > 0) this.breakOff(this.#closedError(`Not everything was handed over within ${delay} ms of close()`))
+        // The end itself may wait for the peer, over TLS.
+        else if (!this.outgoing.isFinished) this.#after(DEFAULT_LINGER, () => this.#transport.reset())
       })
     )
   }

@@ -81,8 +81,11 @@ export interface StreamHandle extends NodeHandle {
   writeLatin1String(request: HandleRequest, text: string): number
   writev(request: HandleRequest, chunks: readonly unknown[], allBuffers: boolean): number
   shutdown(request: HandleRequest): number
+  readonly writeQueueSize: number
+  /** Bytes that were written to it so far. */
+  readonly bytesWritten: number
   /** TCP only. */
-  reset?(callback: () => void): number
+  reset?(callback?: () => void): number
 }
 
 /** What handles of streams tell beside their return values. */

@@ -6,26 +6,9 @@
 
 import type { OnReadOpts, Socket } from 'node:net'
 import type { TLSSocket, TLSSocketOptions } from 'node:tls'
-import { getSystemErrorMap } from 'node:util'
+import type { BareTls } from './bare-tls.ts'
+import { type NativeTls, readNextRecordInto, type TlsSocketOwner, takeNextBuffer, type WriteCallback } from './native-tls.ts'
 import { nodeTls } from './node-tls.ts'
-
-/** Called when what was written is with the carrier, or could not be. */
-type Callback = (error?: Error | null) => void
-
-/** The native side of a TLSSocket. */
-export interface TlsHandle {
-  /** Bytes of what was written that are not with the carrier. */
-  readonly writeQueueSize: number
-  /** What is wrong with the chain of the peer's certificate; null if nothing is. */
-  verifyError(): Error | null
-  /** Takes bytes as if the carrier had read them. */
-  receive(bytes: Uint8Array): void
-  /** Offers a session, by itself: what the option `session` takes is wrapped with a name of Node's own since 22. */
-  setSession(session: Buffer): void
-  /** Sees to it that `onnewsession` is called. */
-  enableSessionCallbacks(): void
-  onnewsession?: (id: Buffer, session: Buffer) => void
-}
 
 /** The native side of the socket under it. */
 export interface CarrierHandle {
@@ -42,52 +25,44 @@ export interface CarrierHandle {
 
 /** A TLSSocket with the members that its implementers and Node itself use. */
 export interface TlsSocketInternals extends TLSSocket {
-  readonly _handle: TlsHandle | null
+  readonly _handle: NativeTls | null
   readonly _readableState: { autoDestroy: boolean }
   readonly _writableState: { autoDestroy: boolean }
   connecting: boolean
-  _tlsOptions: { carrier?: Socket }
+  _tlsOptions: { carrier?: Socket | BareTls }
   /** From now on every error is an 'error'. */
   _releaseControl(): void
   /** Names the host to ask for. */
   setServername(name: string): void
   /** Sends the ClientHello. */
   _start(): void
+  /** Notes what the handshake found, when it is done. */
+  _finishInit(): void
   _wrapHandle(wrap: Socket | null, handle: object | null, isActive: boolean): object
   _read(size: number): void
-  _write(chunk: Uint8Array | string, encoding: string, callback: Callback): void
-  _writev(chunks: { chunk: Uint8Array | string; encoding: string }[] & { allBuffers?: boolean }, callback: Callback): void
-  _final(callback: Callback): void
+  _write(chunk: Uint8Array | string, encoding: string, callback: WriteCallback): void
+  _writev(chunks: { chunk: Uint8Array | string; encoding: string }[] & { allBuffers?: boolean }, callback: WriteCallback): void
+  _final(callback: WriteCallback): void
 }
 
 /** What Node.js says of the options that it sets itself: see the net.Socket of an accepted connection. */
 const SET_BY_NODE = { emitClose: false, autoDestroy: true, decodeStrings: false }
 
-/** What a {@link TLSSocket} of this file tells whom it belongs to, in place of stream events. */
-export interface TlsSocketOwner {
-  /** `length` bytes were decrypted to the start of the buffer of `onread`. Gives whether to go on. */
-  arrived(length: number): boolean
-  /** A chunk was decrypted, where there is no `onread`. Gives whether to go on. */
-  pushed(chunk: Uint8Array): boolean
-  /** Nothing more comes: close_notify, or the end of the carrier. */
-  sawEnd(): void
-  /** The handshake is done; the peer is not verified. */
-  shookHands(): void
-  failed(error: Error): void
-  /** The descriptor is closed. */
-  wasClosed(): void
-}
-
-type TlsSocketClass = new (carrier: Socket, options: TLSSocketOptions, owner: TlsSocketOwner, readInto?: Uint8Array) => TlsSocketInternals
+type TlsSocketClass = new (
+  carrier: Socket | BareTls,
+  options: TLSSocketOptions,
+  owner: TlsSocketOwner,
+  readInto: Uint8Array
+) => TlsSocketInternals
 
 let Class: TlsSocketClass | undefined
 
-/** TLS over a connected socket, from which nobody else may read, and with nothing in flight. */
+/** TLS over a connected socket, from which nobody else may read, and with nothing in flight; or a socket for TLS that has none. */
 export function createTlsSocket(
-  carrier: Socket,
+  carrier: Socket | BareTls,
   options: TLSSocketOptions,
   owner: TlsSocketOwner,
-  readInto?: Uint8Array
+  readInto: Uint8Array
 ): TlsSocketInternals {
   Class ??= defineTlsSocket()
   return new Class(carrier, options, owner, readInto)
@@ -115,9 +90,6 @@ export function canWrapHandles(): boolean {
   return isPlainNode && typeof (nodeTls().TLSSocket.prototype as Partial<TlsSocketInternals>)._wrapHandle === 'function'
 }
 
-/** What `readStart` gives while the handle is being read. */
-export const EALREADY = [...getSystemErrorMap()].find(([, [name]]) => name === 'EALREADY')?.[0]
-
 /** Sees to it that the next close of `handle` is a RST, where there is one; a unix socket is just closed. */
 export function closeByReset(handle: CarrierHandle): void {
   if (handle.reset === undefined) return
@@ -142,10 +114,9 @@ function defineTlsSocket(): TlsSocketClass {
   class CarriedTlsSocket extends TLSSocket {
     [OWNER]: TlsSocketOwner | undefined
 
-    constructor(carrier: Socket, options: TLSSocketOptions, owner: TlsSocketOwner, readInto: Uint8Array | undefined) {
-      if (readInto !== undefined) nextBuffer = readInto
-      const onread: OnReadOpts | undefined = readInto && { buffer: giveNextBuffer, callback: onRead }
-      super(undefined as never, { ...options, carrier, allowHalfOpen: true, ...(onread && { onread }), ...SET_BY_NODE } as TLSSocketOptions)
+    constructor(carrier: Socket | BareTls, options: TLSSocketOptions, owner: TlsSocketOwner, readInto: Uint8Array) {
+      readNextRecordInto(readInto)
+      super(undefined as never, { ...options, carrier, allowHalfOpen: true, onread, ...SET_BY_NODE } as TLSSocketOptions)
       this[OWNER] = owner
       const self = this as unknown as TlsSocketInternals
       self.connecting = false
@@ -153,6 +124,7 @@ function defineTlsSocket(): TlsSocketClass {
       // When it is done is for its owner to say: half-open streams live on.
       self._readableState.autoDestroy = false
       self._writableState.autoDestroy = false
+      if (owner.isSecured) self._finishInit()
       this.on('secure', onSecure).on('error', onError).on('close', onClose)
     }
 
@@ -161,13 +133,14 @@ function defineTlsSocket(): TlsSocketClass {
       const self = this as unknown as TlsSocketInternals
       const { carrier } = self._tlsOptions
       if (carrier === undefined) return wrapHandle.call(self, wrap, handle, isActive)
+      if ('raw' in carrier) return carrier._handle as object
       return wrapHandle.call(self, carrier, (carrier as unknown as { _handle: object })._handle, false)
     }
 
     override push(chunk: Uint8Array | null): boolean {
       const { [OWNER]: owner } = this
       if (owner === undefined) return super.push(chunk)
-      if (chunk !== null) return owner.pushed(chunk)
+      // Bytes come by onread.
       owner.sawEnd()
       return false
     }
@@ -176,20 +149,7 @@ function defineTlsSocket(): TlsSocketClass {
   return CarriedTlsSocket as unknown as TlsSocketClass
 }
 
-// Into what the socket goes on reading that has just read; undefined for the buffer that it has.
-let nextBuffer: Uint8Array | undefined
-
-/** Names the memory for what is decrypted next, from inside of `arrived`. */
-export function readNextRecordInto(bytes: Uint8Array): void {
-  nextBuffer = bytes
-}
-
-// Called by the constructor, and right after each `onRead`.
-function giveNextBuffer(): Uint8Array {
-  const next = nextBuffer
-  nextBuffer = undefined
-  return next as Uint8Array
-}
+const onread: OnReadOpts = { buffer: takeNextBuffer as () => Uint8Array, callback: onRead }
 
 // Shared by all sockets: a closure per connection and event would be memory for every idle one.
 

@@ -17,6 +17,7 @@ const CLIENT_HELLO = 1
 const SERVER_NAME = 0
 const HOST_NAME = 0
 const ALPN = 16
+const NOTHING = new Uint8Array(0)
 // RFC 6066 has ASCII only; an underscore is in no host name of the RFCs and in many of the field.
 const NAME = /^[a-z0-9_-]+(?:\.[a-z0-9_-]+)*$/
 // RFC 6066 has no addresses: all labels of digits, or the last.
@@ -31,11 +32,13 @@ export class ClientHelloParser {
   #headerLength = 0
   // Of the record that is being read.
   #recordLeft = 0
-  #message = new Uint8Array(512)
+  #message = NOTHING
   #length = 0
 
   /** Gives `'more'` if more bytes are needed, the ClientHello once it is whole, and undefined if it is none. */
   push(chunk: Uint8Array): ClientHello | 'more' | undefined {
+    // As nearly all come: at once, in one record.
+    if (this.#headerLength + this.#length === 0 && isWhole(chunk)) return parse(chunk, RECORD_HEADER + MESSAGE_HEADER)
     for (let at = 0; at < chunk.byteLength; ) {
       if (this.#recordLeft === 0) {
         this.#header[this.#headerLength++] = chunk[at++] as number
@@ -51,7 +54,7 @@ export class ClientHelloParser {
       if (this.#length < MESSAGE_HEADER) continue
       const whole = MESSAGE_HEADER + readUint(this.#message, 1, 3)
       if (whole > LONGEST_MESSAGE) return undefined
-      if (this.#length >= whole) return parse(this.#message.subarray(MESSAGE_HEADER, whole))
+      if (this.#length >= whole) return parse(this.#message, MESSAGE_HEADER)
     }
     return 'more'
   }
@@ -69,7 +72,7 @@ export class ClientHelloParser {
   #append(part: Uint8Array): void {
     const length = this.#length + part.byteLength
     if (length > this.#message.byteLength) {
-      const larger = new Uint8Array(Math.max(length, 2 * this.#message.byteLength))
+      const larger = new Uint8Array(Math.max(length, 512, 2 * this.#message.byteLength))
       larger.set(this.#message.subarray(0, this.#length))
       this.#message = larger
     }
@@ -78,63 +81,71 @@ export class ClientHelloParser {
   }
 }
 
-/** Goes through bytes; throws a RangeError where they end too early. */
+// Whether a chunk begins with a record that begins with a whole ClientHello.
+function isWhole(chunk: Uint8Array): boolean {
+  const behindHeaders = RECORD_HEADER + MESSAGE_HEADER
+  if (chunk.byteLength < behindHeaders || chunk[0] !== HANDSHAKE || chunk[1] !== 3 || chunk[RECORD_HEADER] !== CLIENT_HELLO) return false
+  const record = readUint(chunk, 3, 2)
+  const message = MESSAGE_HEADER + readUint(chunk, RECORD_HEADER + 1, 3)
+  return record <= LONGEST_RECORD && message <= record && RECORD_HEADER + message <= chunk.byteLength
+}
+
+/** Goes through bytes from `at` to `end`; throws a RangeError where they end too early. */
 class Cursor {
   readonly #bytes: Uint8Array
-  #at = 0
+  readonly #end: number
+  #at: number
 
-  constructor(bytes: Uint8Array) {
+  constructor(bytes: Uint8Array, at: number, end: number) {
     this.#bytes = bytes
+    this.#at = at
+    this.#end = end
   }
 
   get isAtEnd(): boolean {
-    return this.#at === this.#bytes.byteLength
+    return this.#at === this.#end
   }
 
-  skip(length: number): void {
-    this.take(length)
+  /** Gives where it was. */
+  skip(length: number): number {
+    const at = this.#at
+    if (at + length > this.#end) throw new RangeError('cut off')
+    this.#at = at + length
+    return at
   }
 
   uint(size: number): number {
-    const at = this.#at
-    this.skip(size)
-    return readUint(this.#bytes, at, size)
+    return readUint(this.#bytes, this.skip(size), size)
   }
 
   /** What comes behind its length, which has `size` bytes. */
   vector(size: number): Cursor {
-    return new Cursor(this.take(this.uint(size)))
-  }
-
-  take(length: number): Uint8Array {
-    const end = this.#at + length
-    if (end > this.#bytes.byteLength) throw new RangeError('cut off')
-    const part = this.#bytes.subarray(this.#at, end)
-    this.#at = end
-    return part
+    const length = this.uint(size)
+    return new Cursor(this.#bytes, this.skip(length), this.#at)
   }
 
   text(): string {
-    const rest = this.take(this.#bytes.byteLength - this.#at)
-    return Buffer.from(rest.buffer, rest.byteOffset, rest.byteLength).toString('latin1')
+    const { buffer, byteOffset } = this.#bytes
+    return Buffer.from(buffer, byteOffset + this.#at, this.#end - this.#at).toString('latin1')
   }
 }
 
-function parse(message: Uint8Array): ClientHello | undefined {
+// `bytes` has a whole message, the body of which begins at `at`.
+function parse(bytes: Uint8Array, at: number): ClientHello | undefined {
   try {
-    const hello = new Cursor(message)
+    const hello = new Cursor(bytes, at, at + readUint(bytes, at - 3, 3))
     hello.skip(2 + 32) // version, random
-    hello.vector(1) // session
-    hello.vector(2) // cipher suites
-    hello.vector(1) // compression
+    hello.skip(hello.uint(1)) // session
+    hello.skip(hello.uint(2)) // cipher suites
+    hello.skip(hello.uint(1)) // compression
     let serverName: string | undefined
     let alpn: string[] = []
     const extensions = hello.isAtEnd ? hello : hello.vector(2)
     while (!extensions.isAtEnd) {
       const type = extensions.uint(2)
-      const body = extensions.vector(2)
-      if (type === SERVER_NAME) serverName = readServerName(body)
-      else if (type === ALPN) alpn = readAlpn(body)
+      if (type === SERVER_NAME) serverName = readServerName(extensions.vector(2))
+      else if (type === ALPN) alpn = readAlpn(extensions.vector(2))
+      else extensions.skip(extensions.uint(2))
     }
     return { serverName, alpn }
   } catch {

@@ -6,12 +6,12 @@ import type { ConnectionTls } from '../tls.ts'
 import type { ClientTerms } from './client-options.ts'
 import type { ServerTerms } from './context.ts'
 import { dateError, identityError } from './identity.ts'
-import { Secured } from './secured.ts'
+import { Secured, type SecuredSocket } from './secured.ts'
 import { type KeptSession, sessionKey, sessions } from './sessions.ts'
 
 /** What the judgement needs of a TLS socket and cannot ask for by documented means everywhere. */
 export interface Judged {
-  readonly socket: TLSSocket
+  readonly socket: SecuredSocket & Pick<TLSSocket, 'isSessionReused' | 'getPeerX509Certificate'>
   /** What is wrong with the chain of the peer's certificate; undefined if nothing is. Asked for only where there is one: an error costs its stack. */
   chainError(): Error | undefined
 }

@@ -27,13 +27,17 @@ export class Reservation {
   }
 
   /** Resolves when something has arrived, or the peer has ended. Rejects when the connection breaks or is closed. */
-  async news(): Promise<void> {
-    while (this.#failure === undefined && this.#incoming.bytesAvailable === 0 && !this.#incoming.isOver) {
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve
-      })
-    }
-    if (this.#failure !== undefined) throw this.#failure.error
+  news(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const look = (): void => {
+        if (this.#failure !== undefined) reject(this.#failure.error)
+        else if (this.#incoming.bytesAvailable > 0 || this.#incoming.isOver) resolve()
+        else return
+        this.#wake = undefined
+      }
+      this.#wake = look
+      look()
+    })
   }
 
   /** Lets others read again. */

@@ -4,13 +4,14 @@ import type { SocketAddress } from '../address.ts'
 import type { ByteConnection } from '../stream/byte-connection.ts'
 import type { TlsContext } from '../tls.ts'
 import { greet } from './server-hello.ts'
-import { startTls } from './start-tls.ts'
+import { type HandshakeLimits, startTls } from './start-tls.ts'
 
 /**
  * Goes on in TLS on a connection from which nobody has read. Resolves when the client is through; rejects with why it is turned away, the connection
  * being aborted then. It has no deadline of its own: whoever has one aborts the connection, and it rejects.
  */
-export async function secureAccepted(machine: ByteConnection<SocketAddress>, context: TlsContext): Promise<void> {
-  const never = (): Error => new Error('it has no deadline')
-  await startTls(machine, greet(context), { timeout: Number.POSITIVE_INFINITY, signal: undefined, late: never })
+export function secureAccepted(machine: ByteConnection<SocketAddress>, context: TlsContext): Promise<void> {
+  return startTls(machine, greet(context), NO_LIMITS)
 }
+
+const NO_LIMITS: HandshakeLimits = { timeout: Number.POSITIVE_INFINITY, signal: undefined, late: () => new Error('it has no deadline') }

@@ -9,6 +9,9 @@ import type { ConnectionTls } from '../tls.ts'
 /** What the handshake found, beyond what the socket knows. */
 export type Judgement = Pick<ConnectionTls, 'serverName' | 'peerCertificate' | 'isAuthorized' | 'isResumed'>
 
+/** What is read of a TLS socket. */
+export type SecuredSocket = Pick<TLSSocket, 'getCipher' | 'getProtocol' | 'alpnProtocol' | 'exportKeyingMaterial' | 'destroyed'>
+
 /** The implementation of {@link ConnectionTls}. */
 export class Secured implements ConnectionTls {
   readonly version: string
@@ -18,9 +21,9 @@ export class Secured implements ConnectionTls {
   readonly peerCertificate: X509Certificate | null
   readonly isAuthorized: boolean
   readonly isResumed: boolean
-  readonly #socket: TLSSocket
+  readonly #socket: SecuredSocket
 
-  constructor(socket: TLSSocket, { serverName, peerCertificate, isAuthorized, isResumed }: Judgement) {
+  constructor(socket: SecuredSocket, { serverName, peerCertificate, isAuthorized, isResumed }: Judgement) {
     const { name, standardName } = socket.getCipher()
     this.version = socket.getProtocol() ?? 'unknown'
     this.cipher = standardName ?? name

@@ -2,20 +2,23 @@
 
 import type { SocketAddress } from '../address.ts'
 import type { ByteConnection } from '../stream/byte-connection.ts'
-import type { TlsContext } from '../tls.ts'
+import type { TlsContext, TlsContextOptions } from '../tls.ts'
 import { type ClientHello, ClientHelloParser } from './client-hello.ts'
 import { checkTlsContext, contextForOf, serverTerms } from './context.ts'
 import { ServerHandshake } from './handshake.ts'
 import type { Reservation } from './reservation.ts'
 import type { Prepare } from './shake-hands.ts'
 
+type Choose = NonNullable<TlsContextOptions['contextFor']>
 type Machine = ByteConnection<SocketAddress>
 
 /** How a server with this context gets to its handshake. */
 export function greet(context: TlsContext): Prepare {
   return async (machine, reservation, early) => {
     const hello = await readHello(machine, reservation, early)
-    const chosen = hello?.serverName === undefined ? context : await contextFor(machine, context, hello.serverName)
+    const choose = contextForOf(context)
+    const isAsked = choose !== undefined && hello?.serverName !== undefined
+    const chosen = isAsked ? await contextFor(machine, context, choose, hello.serverName) : context
     return new ServerHandshake(serverTerms(chosen), hello?.serverName)
   }
 }
@@ -36,9 +39,7 @@ async function readHello(machine: Machine, reservation: Reservation, early: Uint
   }
 }
 
-async function contextFor(machine: Machine, context: TlsContext, serverName: string): Promise<TlsContext> {
-  const choose = contextForOf(context)
-  if (choose === undefined) return context
+async function contextFor(machine: Machine, context: TlsContext, choose: Choose, serverName: string): Promise<TlsContext> {
   // One that never answers is left behind when the connection is: by its deadline, or when the client leaves.
   const gone = machine.closed.then(() => Promise.reject(machine.signal.reason))
   const answer = (async () => await choose(serverName))()

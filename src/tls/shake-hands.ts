@@ -5,11 +5,13 @@ import type { ByteConnection } from '../stream/byte-connection.ts'
 import { HandleTransport } from '../stream/handle-transport.ts'
 import { NetTransport } from '../stream/net-transport.ts'
 import type { Transport } from '../stream/transport.ts'
+import { canBeBare } from '../system/bare-tls.ts'
 import { canWrapHandles, carrierHandle } from '../system/tls-socket.ts'
 import type { Handshake } from './handshake.ts'
 import type { Reservation } from './reservation.ts'
 import { StreamTlsTransport } from './stream-tls-transport.ts'
-import { type TlsInit, TlsTransport } from './tls-transport.ts'
+import type { TlsInit } from './tls-init.ts'
+import { TlsTransport } from './tls-transport.ts'
 
 /** Finds out how to shake hands; it may read for that what arrives, and then puts it to `early`. */
 export type Prepare = (
@@ -22,19 +24,18 @@ export type Prepare = (
  * Puts TLS in the place of the carrier. Nothing may be in flight; `early` was read before, and in the same turn whatever else has arrived is
  * taken from the reader, so that nothing is read in clear any more.
  */
-export async function shakeHands(
-  machine: ByteConnection<SocketAddress>,
-  handshake: Handshake,
-  early: readonly Uint8Array[]
-): Promise<void> {
+export function shakeHands(machine: ByteConnection<SocketAddress>, handshake: Handshake, early: readonly Uint8Array[]): Promise<void> {
   const { incoming, init, transport: carrier } = machine
   const unread = incoming.takeUnread()
-  await new Promise<void>((resolve, reject) => {
+  return new Promise<void>((secured, failed) => {
     const tlsInit: TlsInit = {
       handshake,
-      peer: formatAddress(init.remoteAddress),
-      secured: resolve,
-      failed: reject
+      // Only failures tell it.
+      get peer() {
+        return formatAddress(init.remoteAddress)
+      },
+      secured,
+      failed
     }
     machine.switchTo(transportOver(carrier, tlsInit, [...early, ...unread]))
   })
@@ -42,8 +43,11 @@ export async function shakeHands(
 
 // Whether a FIN without close_notify came inside a record is only seen by whoever sees the records.
 function transportOver(given: Transport, init: TlsInit, early: readonly Uint8Array[]): Transport {
+  const { options, closeNotify } = init.handshake
+  const handle = given instanceof HandleTransport && closeNotify === 'required' && canBeBare(options) ? given.surrender() : undefined
+  if (handle !== undefined) return new TlsTransport(handle, init, early)
   const carrier = given instanceof HandleTransport ? given.net : given
   const isOnHandle = carrier instanceof NetTransport && carrierHandle(carrier.socket) !== undefined && canWrapHandles()
-  if (isOnHandle && init.handshake.closeNotify === 'required') return new TlsTransport(carrier.carry(), init, early)
+  if (isOnHandle && closeNotify === 'required') return new TlsTransport(carrier.carry(), init, early)
   return new StreamTlsTransport(carrier, init, early)
 }

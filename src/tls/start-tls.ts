@@ -61,7 +61,8 @@ export async function startTls(machine: Machine, prepare: Prepare, { timeout, si
   const unhook = onceAborted(signal, end)
   const reservation = new Reservation(incoming)
   try {
-    await outgoing.hold()
+    const held = outgoing.hold()
+    if (!outgoing.isIdle) await held
     const early: Uint8Array[] = []
     const handshake = await prepare(machine, reservation, early)
     if (incoming.isOver) throw incoming.brokenBy ?? handshakeError(peerOf(machine), new Error('the peer ended the connection'))

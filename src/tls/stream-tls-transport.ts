@@ -23,7 +23,7 @@ import {
   whenDrained
 } from './secure-stream.ts'
 import { handshakeError, isOfOpenSsl, recordError } from './tls-error.ts'
-import type { TlsInit } from './tls-transport.ts'
+import type { TlsInit } from './tls-init.ts'
 
 /** Takes over `carrier`, whose owner it is from then on. `early` are bytes that came from it before: they belong to the handshake. */
 export class StreamTlsTransport implements Transport, TransportEvents {

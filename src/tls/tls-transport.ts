@@ -1,42 +1,31 @@
-// TLS over a connected net.Socket, on its very handle: a TLSSocket as a transport, used by the members of its implementer.
+// TLS over a libuv handle as a transport.
+//
+// On the handle of a connected net.Socket it is a TLSSocket, used by the members of its implementer; on that of an accepted client the same without any
+// socket, until somebody asks for one.
 
-import type { Socket } from 'node:net'
+import { Socket } from 'node:net'
 import { nextTick, setImmediate } from '../async/platform.ts'
-import { handedOver, lent, own, RECORD_SIZE, type ReadBuffer, recordBuffers } from '../stream/read-buffer.ts'
-import { isShort, shortCopy } from '../stream/short-copy.ts'
+import { lent, RECORD_SIZE, type ReadBuffer } from '../stream/read-buffer.ts'
+import { isShort, short } from '../stream/scratch.ts'
 import type { Transport, TransportEvents, WriteEntry } from '../stream/transport.ts'
-import {
-  type CarrierHandle,
-  carrierHandle,
-  closeByReset,
-  createTlsSocket,
-  disown,
-  EALREADY,
-  readNextRecordInto,
-  type TlsSocketInternals,
-  type TlsSocketOwner
-} from '../system/tls-socket.ts'
+import { BareTls } from '../system/bare-tls.ts'
+import { EALREADY, readNextRecordInto, type TlsSocketOwner } from '../system/native-tls.ts'
+import type { StreamHandle } from '../system/node-internals.ts'
+import { systemErrorNamed } from '../system/system-error.ts'
+import { type CarrierHandle, carrierHandle, closeByReset, createTlsSocket, disown, type TlsSocketInternals } from '../system/tls-socket.ts'
 import type { ConnectionTls } from '../tls.ts'
-import type { Handshake } from './handshake.ts'
+import { RecordMemory } from './record-memory.ts'
+import { sayHello } from './say-hello.ts'
+import { ifStalled } from './stalled.ts'
 import { handshakeError, isOfOpenSsl, recordError } from './tls-error.ts'
+import type { TlsInit } from './tls-init.ts'
 
 /** What TLSWrap gathers is copied, and a record has no more; a longer buffer goes as it is. */
 const GATHER_SIZE = RECORD_SIZE
 
-/** What is asked of a transport that speaks TLS. */
-export interface TlsInit {
-  readonly handshake: Handshake
-  /** The peer's address, for messages. */
-  readonly peer: string
-  /** Called when the handshake is done and the peer verified. */
-  readonly secured: () => void
-  /** Called in its place, and instead of `broken`, when that fails, or the connection is closed before. */
-  readonly failed: (error: Error) => void
-}
-
 /**
- * Takes over `carrier`, which must be connected, with nothing in flight and nobody else reading from it. `early` are bytes that came
- * from it before: they belong to the handshake.
+ * Takes over `carrier`, which must be connected, with nothing in flight and nobody else reading from it; a handle must suit {@link canBeBare}. `early`
+ * are bytes that came from it before: they belong to the handshake.
  */
 export class TlsTransport implements Transport, TlsSocketOwner {
   readonly gatherSize = GATHER_SIZE
@@ -44,11 +33,11 @@ export class TlsTransport implements Transport, TlsSocketOwner {
   // In steps of whole writes: nobody knows how many bytes of a record the carrier has taken.
   readonly unsent = undefined
   tls: ConnectionTls | undefined
-  readonly #carrier: Socket
+  readonly #carrier: Socket | StreamHandle
   readonly #init: TlsInit
   #early: readonly Uint8Array[]
   #raw: CarrierHandle | undefined
-  #socket: TlsSocketInternals | undefined
+  #tls: TlsSocketInternals | BareTls | undefined
   #events: TransportEvents | undefined
   #isDestroyed = false
   // Whether we told Node.js to read no more: libuv can't have seen FIN then.
@@ -61,16 +50,22 @@ export class TlsTransport implements Transport, TlsSocketOwner {
   #endsBehindWrite = false
   // Behind it a FIN is no mere truncation.
   #writeError: Error | undefined
-  #own: Uint8Array<ArrayBuffer> | undefined
+  readonly #memory = new RecordMemory()
+  readonly #onWritten = (error?: Error | null): void => this.#written(error ?? undefined)
 
-  constructor(carrier: Socket, init: TlsInit, early: readonly Uint8Array[] = []) {
+  constructor(carrier: Socket | StreamHandle, init: TlsInit, early: readonly Uint8Array[] = []) {
     this.#carrier = carrier
     this.#init = init
     this.#early = early
   }
 
   get socket(): Socket {
-    return this.#socket ?? this.#carrier
+    if (this.#tls instanceof BareTls) return this.#tls.destroyed ? new Socket().destroy() : this.#socketOver(this.#tls)
+    return this.#tls ?? (this.#carrier as Socket)
+  }
+
+  get isSecured(): boolean {
+    return this.tls !== undefined
   }
 
   get isDestroyed(): boolean {
@@ -83,40 +78,49 @@ export class TlsTransport implements Transport, TlsSocketOwner {
 
   open(events: TransportEvents): void {
     this.#events = events
-    this.#raw = carrierHandle(this.#carrier)
-    this.#carrier.on('error', (error) => this.failed(error))
-    if (this.#raw === undefined) {
-      // It was destroyed a moment before.
-      this.#carrier.on('close', () => this.wasClosed())
-      return
-    }
+    const carrier = this.#carrier
     const { handshake } = this.#init
-    const tls = createTlsSocket(this.#carrier, handshake.options, this, lent.bytes)
-    this.#socket = tls
-    if (!handshake.isServer) this.#sayHello(tls)
+    if (carrier instanceof Socket) {
+      this.#raw = carrierHandle(carrier)
+      carrier.on('error', (error) => this.failed(error))
+      if (this.#raw === undefined) {
+        // It was destroyed a moment before.
+        carrier.on('close', () => this.wasClosed())
+        return
+      }
+      const tls = createTlsSocket(carrier, handshake.options, this, lent.bytes)
+      this.#tls = tls
+      if (!handshake.isServer) sayHello(tls, handshake)
+    } else {
+      this.#raw = carrier
+      this.#tls = new BareTls(carrier, handshake.options, this, lent.bytes)
+    }
     // Before whatever else comes from the carrier, which is not read in this turn.
     if (this.#early.length > 0) nextTick(() => this.#feed())
   }
 
   resume(): void {
     this.#isStopped = false
-    if (!this.#isDestroyed && !this.#hasEnded) this.#socket?._read(0)
+    if (!this.#isDestroyed && !this.#hasEnded) this.#tls?._read(0)
   }
 
   write(entries: WriteEntry[]): boolean {
     this.#isWriting = true
     this.#isHandedOver = false
-    const tls = this.#socket as TlsSocketInternals
-    const callback = (error?: Error | null): void => this.#written(error ?? undefined)
-    const { 0: first, length } = entries
+    const tls = this.#tls as TlsSocketInternals | BareTls
+    const { chunk, encoding } = entries[0] as WriteEntry
+    if (entries.length > 1) tls._writev(Object.assign(entries, { allBuffers: entries.every(isBuffer) }), this.#onWritten)
     // A short copy need not be kept: TLSWrap encrypts it, or copies it, before it returns.
-    if (length === 1 && isShort((first as WriteEntry).chunk))
-      tls._write(shortCopy((first as WriteEntry).chunk as Uint8Array), 'buffer', callback)
-    else if (length === 1) tls._write((first as WriteEntry).chunk, (first as WriteEntry).encoding, callback)
-    else tls._writev(Object.assign(entries, { allBuffers: entries.every(isBuffer) }), callback)
+    else tls._write(isShort(chunk) ? short.copy(chunk) : chunk, encoding, this.#onWritten)
     this.#isWriting = false
     this.#isInFlight = !this.#isHandedOver
+    if (this.#hasEnded) this.#breakIfStalled()
     return this.#isHandedOver
+  }
+
+  // For the same reason.
+  pass(bytes: Uint8Array): boolean {
+    return this.write([{ chunk: bytes, encoding: 'buffer', byteLength: bytes.byteLength }])
   }
 
   // Not inside a read callback, nor in a microtask or tick of one: SSL_shutdown would meet records that are not decrypted, and fail the session.
@@ -127,7 +131,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
   destroy(): void {
     if (this.#isDestroyed) return
     this.#isDestroyed = true
-    this.socket.destroy()
+    ;(this.#tls ?? (this.#carrier as Socket)).destroy()
   }
 
   reset(): void {
@@ -141,10 +145,10 @@ export class TlsTransport implements Transport, TlsSocketOwner {
    * flight.
    */
   release(unread: readonly Uint8Array[]): Socket {
-    const tls = this.#socket as TlsSocketInternals
+    const tls = this.socket as TlsSocketInternals
     this.#isDestroyed = true
     // One of its own stays the socket's, which is to read into it next.
-    this.#leaveOwn()
+    this.#memory.leave(false)
     disown(tls)
     for (const chunk of unread) tls.push(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
     if (this.#hasEnded) tls.push(null)
@@ -153,24 +157,15 @@ export class TlsTransport implements Transport, TlsSocketOwner {
 
   // What the socket tells ---------------------------------------------------------------------------------------------
 
-  /** As a NetTransport does, but for the size: a connection that is given full records reads into memory that can be given away. */
   arrived(length: number): boolean {
-    const had = this.#own
-    const buffer = had === undefined ? lent.refill() : own(had)
+    const tls = this.#tls
+    const buffer = this.#memory.filled
     const goesOn = this.#received(buffer, length)
-    const next = goesOn && buffer.isKept && length === RECORD_SIZE ? recordBuffers.take(had !== undefined) : undefined
-    if (next !== undefined) {
-      this.#own = next
-      readNextRecordInto(next)
-    } else if (had !== undefined) {
-      this.#leaveOwn(buffer.isGiven ? undefined : had)
-      readNextRecordInto(lent.bytes)
-    }
+    // Whoever was told may have asked for the socket.
+    if (this.#tls !== tls) return goesOn
+    const next = this.#memory.next(buffer, length, goesOn)
+    if (next !== undefined) readNextRecordInto(next)
     return goesOn
-  }
-
-  pushed(chunk: Uint8Array): boolean {
-    return this.#received(handedOver(chunk), chunk.byteLength)
   }
 
   /**
@@ -185,11 +180,12 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     if (this.tls === undefined) this.failed(new Error('the peer ended the connection during the handshake'))
     else if (error === undefined || isOrderly) this.#events?.ended(isOrderly ? 'orderly' : 'cut')
     if (error !== undefined) this.#break(error)
+    this.#breakIfStalled()
   }
 
   shookHands(): void {
     if (this.#isDestroyed) return
-    const socket = this.#socket as TlsSocketInternals
+    const socket = this.#tls as TlsSocketInternals | BareTls
     let tls: ConnectionTls
     try {
       tls = this.#init.handshake.conclude({ socket, chainError: () => socket._handle?.verifyError() ?? undefined })
@@ -212,28 +208,28 @@ export class TlsTransport implements Transport, TlsSocketOwner {
 
   wasClosed(): void {
     this.#isDestroyed = true
-    this.#leaveOwn(this.#own)
+    this.#memory.leave(true)
     // Of no consequence if it was told already.
     if (this.tls === undefined) this.#broke(new Error('the connection was closed'))
     this.#events?.released()
   }
 
-  #sayHello(tls: TlsSocketInternals): void {
-    const { handshake } = this.#init
-    const handle = tls._handle
-    if (handle === null) return
-    handle.enableSessionCallbacks()
-    handle.onnewsession = (_id, session) => handshake.keep(session)
-    const session = handshake.takeSession()
-    if (session !== undefined) handle.setSession(session)
-    if (handshake.askFor !== undefined) tls.setServername(handshake.askFor)
-    tls._start()
+  // It carries the bytes from now on.
+  #socketOver(bare: BareTls): TlsSocketInternals {
+    this.#memory.leave(true)
+    const socket = createTlsSocket(bare, this.#init.handshake.options, this, lent.bytes)
+    bare.surrender(socket)
+    socket.authorized = this.tls?.isAuthorized === true
+    this.#tls = socket
+    // It reads on, whether our reader has room or not.
+    this.#isStopped = false
+    return socket
   }
 
   #feed(): void {
     const early = this.#early
     this.#early = []
-    for (const bytes of early) if (!this.#isDestroyed) this.#socket?._handle?.receive(bytes)
+    for (const bytes of early) if (!this.#isDestroyed) this.#tls?._handle?.receive(bytes)
   }
 
   #received(buffer: ReadBuffer, length: number): boolean {
@@ -255,7 +251,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
 
   // FIN would overtake close_notify while TLSWrap has something in flight: an empty write comes back behind it.
   #end(): void {
-    const tls = this.#socket
+    const tls = this.#tls
     if (this.#isDestroyed || tls === undefined || tls._handle === null) return
     // TLSWrap ends the process if it is given another write.
     this.#endsBehindWrite = this.#isInFlight
@@ -273,16 +269,15 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     if (error !== undefined && this.#hasEnded) this.#break(this.#writeError as Error)
   }
 
+  // Whoever has not ended is told by what is read.
+  #breakIfStalled(): void {
+    if (!this.#isDestroyed) ifStalled(this.#tls?._handle, this.#raw, () => this.#break(systemErrorNamed('ECONNRESET', 'write')))
+  }
+
   #break(error: Error): void {
     if (this.#isDestroyed) return
     this.reset()
     this.#events?.broken(error)
-  }
-
-  #leaveOwn(unused?: Uint8Array<ArrayBuffer>): void {
-    if (this.#own === undefined) return
-    this.#own = undefined
-    recordBuffers.leave(unused)
   }
 
   #broke(error: Error): void {

@@ -35,12 +35,13 @@ export function contextOf({ version, closeNotify }: TlsKind): TlsContext {
   return context
 }
 
-let contextOfPeers: SecureContext | undefined
+const contextsOfPeers = new Map<Version, SecureContext>()
 
-function peersContext(): SecureContext {
+function peersContext(maxVersion: Version = 'TLSv1.3'): SecureContext {
   const { a, ca } = certificates()
-  contextOfPeers ??= createSecureContext({ ...a, ca: ca.cert })
-  return contextOfPeers
+  const context = contextsOfPeers.get(maxVersion) ?? createSecureContext({ ...a, ca: ca.cert, maxVersion })
+  contextsOfPeers.set(maxVersion, context)
+  return context
 }
 
 /** Shakes hands over `socket` as the server. Resolves when it is done. */
@@ -54,8 +55,8 @@ export async function tlsClientPeer(socket: Socket): Promise<Socket> {
 }
 
 /** Starts to shake hands over `socket` as the client. What is written before that is done is sent then. */
-export function startTlsClient(socket: Socket): Socket {
-  return peerOf(connect({ socket, servername: 'a.test', secureContext: peersContext() }), socket)
+export function startTlsClient(socket: Socket, maxVersion: Version = 'TLSv1.3'): Socket {
+  return peerOf(connect({ socket, servername: 'a.test', secureContext: peersContext(maxVersion) }), socket)
 }
 
 function peerOf(tls: TLSSocket, socket: Socket): Socket {
