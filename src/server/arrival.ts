@@ -2,6 +2,7 @@
 
 import type { Socket } from 'node:net'
 import { inetAddress, type SocketAddress, UNNAMED } from '../address.ts'
+import { doNothing } from '../async/do-nothing.ts'
 import type { ConnectionSettings } from '../options.ts'
 import type { ByteConnection } from '../stream/byte-connection.ts'
 import { openConnection } from '../stream/connection-facade.ts'
@@ -100,10 +101,10 @@ export class Arrivals {
 export function refuse(client: Accepted): void {
   try {
     if ('transport' in client) client.transport.reset()
-    else if ('socket' in client) client.socket.resetAndDestroy()
+    // A unix socket that can't be reset tells so by an exception, or on Deno by an 'error', which would end the process.
+    else if ('socket' in client) client.socket.on('error', doNothing).resetAndDestroy()
     else resetHandle(client.handle)
   } catch {
-    // A unix socket on a runtime that has no handles.
     if ('socket' in client) client.socket.destroy()
   }
 }

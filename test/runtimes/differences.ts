@@ -17,9 +17,11 @@ export const NOT_RUN: Readonly<Record<string, string>> = {
   'examples/': 'runs the examples with Node.js',
   examples: 'runs the examples with Node.js',
   'faults/descriptors': 'starts Node.js with a limit of descriptors',
+  'faults/forbidden-network': 'uses the permission model of Node.js',
   'faults/linear': 'counts what goes through the Buffer of Node.js',
   'faults/node-facts': 'pins faults of Node.js',
   house: 'looks at the sources, not at the runtime',
+  'interop/detach-tls': 'detaches connections over TLS, which only Node.js can',
   'interop/forward': 'runs the command, a Node.js program',
   'load/': 'measures processes of Node.js',
   'model/': 'holds against a model what holds on Node.js without exception',
@@ -27,6 +29,15 @@ export const NOT_RUN: Readonly<Record<string, string>> = {
   readme: 'compares what the documents print with what Node.js prints',
   'stream/net-transport': 'tests the seam to the handles of Node.js',
   'system/': 'tests what makes the kernel gate, which other runtimes do not have',
+  'testing/clocks': 'stops the clocks of Node.js',
+  'tls/ends': 'tests the seam to the handles of Node.js',
+  'tls/laws-context': 'needs sessions and client certificates; runtimes/tls holds what is promised elsewhere',
+  'tls/laws-ends': 'ends the carrier below TLS; runtimes/tls holds what is promised elsewhere',
+  'tls/laws-identity': 'needs sessions and client certificates; runtimes/tls holds what is promised elsewhere',
+  'tls/laws-limits': 'measures the buffers of Node.js; runtimes/tls holds what is promised elsewhere',
+  'tls/loading': 'looks at what Node.js has loaded',
+  'tls/passing': 'tests the seam to the handles of Node.js',
+  'tls/tls-transport': 'tests the seam to the handles of Node.js',
   types: 'runs the compiler'
 }
 
@@ -47,9 +58,38 @@ const WAITS_ITSELF = 'waits by itself for room in a full queue'
 const CLOSES_LATE = 'closes a socket that is being connected only when the attempt has ended'
 const END_IS_FAILURE = 'fails writes to a peer that has ended'
 const NO_PUSH = 'has one way to read'
+const OWN_TICKS = 'takes the ticks of its own net from where the test puts others'
+const NO_SESSIONS = 'takes up no session and asks for no client certificate'
+const TLS_ENDS_BOTH = 'ends both sides of TLS at once'
+const READS_AHEAD = 'reads one chunk ahead'
+const NO_NAMED_DIRECTORY = 'can not name files through a directory that is open'
 const UNIX_RESET = 'takes what resets a unix socket for an end'
 
 const BUN: readonly Difference[] = [
+  { tests: /^connection\.socket .* tls\.connect\(\) over it is noticed/, reason: INSIDES },
+  { tests: /^Connection is .* TLS .* law 4: when the end of the peer has been noticed/, reason: TLS_ENDS_BOTH },
+  { tests: /^Memory .* of what nobody reads is bounded by readerBufferSize and a chunk/, reason: LARGE_CHUNKS },
+  { tests: /leaves no timer behind once the handler is called, or the client is turned away/, reason: EXAMINED },
+  { tests: /a path as long as the system allows leaves room to bind|also if its directory is renamed/, reason: NO_NAMED_DIRECTORY },
+  { tests: /one address that comes a thousand times|a thousand senders of nonsense leave no descriptor/, reason: NOTICES_FIRST },
+  { tests: /^detach\(\) .* no error is unhandled between the two owners/, reason: NOTICES_FIRST },
+  { tests: /undici, as its connector/, reason: 'has an undici of its own' },
+  { tests: /^toDuplex.* backpressure: who does not read holds the peer back/, reason: LARGE_CHUNKS },
+  { tests: /is not loaded with it-tcp/, reason: EXAMINED },
+  { tests: /s_client without a certificate, .* against clientCert required|s_server asks for our certificate/, reason: NO_SESSIONS },
+  { tests: /^Faults of others, over TLS.* the peer’s end while our write waits/, reason: TLS_ENDS_BOTH },
+  { tests: /^Faults of others, over TLS.* gone when their session tickets are sent/, reason: EXAMINED },
+  {
+    tests: /TLS.* keeps the law: (closing the writer leaves the reader open|close\(\) does not lose|a connection closes by itself)/,
+    reason: TLS_ENDS_BOTH
+  },
+  { tests: /^TlsContext .*(fills in the defaults|over TLSv1)/, reason: NO_SESSIONS },
+  { tests: /^TlsContext .*refuses ciphers that nobody knows|when the peer speaks no TLS, and nothing is read/, reason: WORDS },
+  { tests: /takes up the session of an earlier connection/, reason: NO_SESSIONS },
+  { tests: /tells a truncation by the server/, reason: 'sends a close_notify when the test ends the carrier' },
+  { tests: /writes and sinks go on while all of them are faked/, reason: OWN_TICKS },
+  { tests: /^Deadline leaves neither timer nor listener behind/, reason: EXAMINED },
+  { tests: /no string is as long as what its bytes are counted in/, reason: 'allows strings of 4 GiB, which nobody writes' },
   { tests: /all that holds in .* holds with buffers that Node\.js makes/, reason: NO_PUSH },
   { tests: /^Truncation: .* (also where a write has met the reset before|is given before the error)/, reason: RESET_DISCARDS },
   { tests: /nothing leaks to a child process: while one lives/, reason: 'frees a port only some time after close' },
@@ -86,6 +126,33 @@ const BUN: readonly Difference[] = [
 ]
 
 const DENO: readonly Difference[] = [
+  { tests: /^connection\.socket .* (wrapping it in a TLSSocket|tls\.connect\(\) over it) is noticed/, reason: INSIDES },
+  { tests: /a path as long as the system allows leaves room to bind|also if its directory is renamed/, reason: NO_NAMED_DIRECTORY },
+  { tests: /userland gate\) whatever the umask/, reason: NO_EVAL },
+  { tests: /a thousand senders of nonsense leave no descriptor/, reason: NOTICES_FIRST },
+  { tests: /keeps the law: (while nobody reads, the peer is held back|close\(\{ forceAfter: 0 \}\) aborts)/, reason: NO_COUNT },
+  { tests: /is not loaded with it-tcp|thousands of replacements take no memory/, reason: NO_EVAL },
+  { tests: /s_client without a certificate, .* against clientCert required|s_server asks for our certificate/, reason: NO_SESSIONS },
+  { tests: /s_server with the certificate of another name/, reason: WORDS },
+  { tests: /closing the server and then the idle clients of node:http ends everything/, reason: 'counts no connections that it was given' },
+  { tests: /^relay.* goes as fast as the receiver takes it/, reason: END_IS_FAILURE },
+  { tests: /close\(\{ linger \}\) of a connection that is being written to refuses what is no time/, reason: NO_COUNT },
+  { tests: /backpressure: nothing is read ahead, and a peer that does not read/, reason: READS_AHEAD },
+  { tests: /^TlsContext .*(fills in the defaults|over TLSv1)/, reason: NO_SESSIONS },
+  { tests: /^TlsContext .*takes text and bytes, a chain, an encrypted key/, reason: 'reads no encrypted key of this kind' },
+  { tests: /^TlsContext .*refuses ciphers that nobody knows/, reason: 'overlooks ciphers' },
+  {
+    tests: /knows an address in every spelling|(0x7f\.1|127\.1)' as serverName|certificate is for '0x7f\.1'/,
+    reason: 'reads addresses in one spelling'
+  },
+  { tests: /takes up the session of an earlier connection/, reason: NO_SESSIONS },
+  { tests: /goes on in TLSv1\.[23] with the same connection, reader and writer/, reason: 'exports no keying material' },
+  {
+    tests: /what is written meanwhile is never sent to a peer that is not verified/,
+    reason: 'does not tell the peer of the test that it is gone'
+  },
+  { tests: /gives node:dns no order of its own/, reason: NO_EVAL },
+  { tests: /timeout is one for dialling and all steps/, reason: CLOCK },
   { tests: /all that holds in .* holds with buffers that Node\.js makes/, reason: NO_PUSH },
   { tests: /^Through a proxy, over TCP .* though some of it arrives with the reset/, reason: RESET_DISCARDS },
   { tests: /^Through a proxy, .* half-close a FIN while the other side writes/, reason: END_IS_FAILURE },
