@@ -19,6 +19,8 @@ import { handshakeError, isOfOpenSsl, recordError } from './tls-error.ts'
 
 /** What TLSWrap gathers is copied, and a record has no more; a longer buffer goes as it is. */
 const GATHER_SIZE = RECORD_SIZE
+/** What TLSWrap hands over in one go: ten buffers of 16 KiB are the most. */
+const AT_ONCE = 131_072
 
 /** What is asked of a transport that speaks TLS. */
 export interface TlsInit {
@@ -38,8 +40,6 @@ export interface TlsInit {
 export class TlsTransport implements Transport, TlsSocketOwner {
   readonly gatherSize = GATHER_SIZE
   readonly mustEnd = true
-  // In steps of whole writes: nobody knows how many bytes of a record the carrier has taken.
-  readonly unsent = undefined
   tls: ConnectionTls | undefined
   readonly #carrier: Socket | StreamHandle
   readonly #init: TlsInit
@@ -54,6 +54,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
   // Whether the write that is being handed over is so already.
   #isWriting = false
   #isHandedOver = false
+  #isShortWrite = false
   #isInFlight = false
   #endsBehindWrite = false
   readonly #memory = new RecordMemory()
@@ -76,6 +77,12 @@ export class TlsTransport implements Transport, TlsSocketOwner {
 
   get isDestroyed(): boolean {
     return this.#isDestroyed
+  }
+
+  // In steps of whole writes, since nobody knows how many bytes of a record the carrier has taken: but all, if nothing is left of what TLSWrap has made
+  // of a short one at once.
+  get unsent(): number | undefined {
+    return this.#isShortWrite && this.#raw?.writeQueueSize === 0 ? 0 : undefined
   }
 
   get taken(): number | undefined {
@@ -102,7 +109,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
       this.#tls = new BareTls(carrier, handshake.options, this, lent.bytes)
     }
     // Before whatever else comes from the carrier, which is not read in this turn.
-    if (this.#early.length > 0) nextTick(() => this.#feed())
+    this.#feed()
   }
 
   resume(): void {
@@ -114,7 +121,8 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     this.#isWriting = true
     this.#isHandedOver = false
     const tls = this.#tls as TlsSocketInternals | BareTls
-    const { chunk, encoding } = entries[0] as WriteEntry
+    const { chunk, encoding, byteLength } = entries[0] as WriteEntry
+    this.#isShortWrite = byteLength <= AT_ONCE
     if (entries.length > 1) tls._writev(Object.assign(entries, { allBuffers: entries.every(isBuffer) }), this.#onWritten)
     // A short copy need not be kept: TLSWrap encrypts it, or copies it, before it returns.
     else tls._write(isShort(chunk) ? shortCopy(chunk) : chunk, encoding, this.#onWritten)
