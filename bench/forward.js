@@ -1,19 +1,20 @@
-// redis-benchmark directly, through socat, and through `it-tcp forward`, in turns. Takes redis-server, redis-benchmark and socat.
-// Run it: npm run build && node bench/forward.js [rounds]
+// redis-benchmark directly, and through HAProxy, socat and `it-tcp forward`, in turns. Takes redis-server, redis-benchmark, haproxy and socat.
+// Run it: npm run build && node bench/forward.js [--rounds 3] [--write-docs]
 
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
+import { parseArgs, promisify } from 'node:util'
 import { foreignLoad } from './processes.js'
-import { figure, machine, median, table } from './report.js'
+import { figure, machine, median, table, writeDocs } from './report.js'
 
-const ROUNDS = Number(process.argv[2] ?? 3)
+const { values } = parseArgs({ options: { rounds: { type: 'string' }, 'write-docs': { type: 'boolean', default: false } } })
+const ROUNDS = Number(values.rounds ?? 3)
 const CLIENTS = 50
 
 /** Each is `arguments` to redis-benchmark; the number of requests makes it a second or so. */
@@ -73,13 +74,28 @@ async function measure(port, { requests, args }) {
   return rates.length / rates.reduce((sum, rate) => sum + 1 / rate, 0)
 }
 
+/**
+ * The plainest configuration that carries bytes both ways.
+ * @param {number} port
+ * @param {number} target
+ */
+function haproxyConfiguration(port, target) {
+  const file = join(directory, 'haproxy.cfg')
+  const limits = '  timeout connect 10s\n  timeout client 1m\n  timeout server 1m\n'
+  const lines = ['global', '  maxconn 2000', 'defaults', '  mode tcp', limits, 'listen redis', `  bind 127.0.0.1:${port}`]
+  writeFileSync(file, [...lines, `  server redis 127.0.0.1:${target}`, ''].join('\n'))
+  return file
+}
+
 try {
-  const [redis, socat, forward] = [await freePort(), await freePort(), await freePort()]
+  const [redis, haproxy, socat, forward] = [await freePort(), await freePort(), await freePort(), await freePort()]
   await start(redis, 'redis-server', ['--port', String(redis), '--bind', '127.0.0.1', '--save', '', '--dir', directory])
+  await start(haproxy, 'haproxy', ['-db', '-f', haproxyConfiguration(haproxy, redis)])
   await start(socat, 'socat', [`TCP-LISTEN:${socat},fork,reuseaddr,nodelay,backlog=511`, `TCP:127.0.0.1:${redis},nodelay`])
   await start(forward, process.execPath, [process.env.IT_TCP_MAIN ?? MAIN, 'forward', `127.0.0.1:${forward}`, `127.0.0.1:${redis}`])
   const ways = [
     { name: 'direct', port: redis },
+    { name: 'HAProxy', port: haproxy },
     { name: 'socat', port: socat },
     { name: 'it-tcp forward', port: forward }
   ]
@@ -95,9 +111,11 @@ try {
     }
   }
   const rows = LOADS.map((load) => [load.name, ...ways.map(({ name }) => figure(median(results.get(`${load.name} ${name}`) ?? [])))])
-  console.log(`${machine()}; redis-benchmark with ${CLIENTS} connections, requests per second, medians of ${ROUNDS} rounds\n`)
-  console.log(table(['load', ...ways.map(({ name }) => name)], rows))
-  if (note !== '') console.log(`\n${note}`)
+  const about = `redis-benchmark with ${CLIENTS} connections, medians of ${ROUNDS} rounds`
+  const where = `${machine()}; Node.js ${process.versions.node}; ${about}; ${new Date().toISOString().slice(0, 10)}. ${note}`.trim()
+  const result = `${table(['requests per second', ...ways.map(({ name }) => name)], rows)}\n\n${where}`
+  console.log(result)
+  if (values['write-docs']) writeDocs('performance.md', 'forward', result)
 } finally {
   for (const child of children.reverse()) {
     if (child.exitCode === null && child.signalCode === null && child.kill()) await once(child, 'exit')

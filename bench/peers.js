@@ -15,12 +15,16 @@ import { fileURLToPath } from 'node:url'
  * @property {boolean} [isForTwo] for the baseline and this library alone
  */
 
+/** One line here; the baseline has its event handlers, as for the echoes in a loop. */
+const PIPE = { behaviour: 'pipe', load: 'echo', isForTwo: true }
 const TLS = { isSecure: true, isForTwo: true }
 
 /** @type {Measure[]} */
 export const measures = [
   { name: 'echo64', title: 'Echo, 64 bytes', unit: 'round trips/s', behaviour: 'echo', load: 'echo', size: 64 },
   { name: 'echo16k', title: 'Echo, 16 KiB', unit: 'round trips/s', behaviour: 'echo', load: 'echo', size: 16_384 },
+  { name: 'pipe64', title: 'Echo, 64 bytes, writer(reader)', unit: 'round trips/s', size: 64, ...PIPE },
+  { name: 'pipe16k', title: 'Echo, 16 KiB, writer(reader)', unit: 'round trips/s', size: 16_384, ...PIPE },
   { name: 'receive', title: 'Receive in bulk, chunks to keep', unit: 'GB/s', behaviour: 'receive', load: 'receive' },
   { name: 'into', title: 'Receive in bulk, into one buffer', unit: 'GB/s', behaviour: 'into', load: 'receive' },
   { name: 'send', title: 'Send in bulk, chunks of 64 KiB', unit: 'GB/s', behaviour: 'send', load: 'send' },

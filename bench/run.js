@@ -215,11 +215,8 @@ async function slice({ load, size, isSecure }, server, generator, milliseconds) 
   const job = { load, size, isSecure, milliseconds, port: server.port, bytes: BYTES, connections: CONNECTIONS }
   const { port } = await generator.ask('open', job)
   const before = await server.usage()
-  const {
-    amount,
-    seconds,
-    cpu = Number.NaN
-  } = load === 'dial' ? await server.dial({ port, connections: CONNECTIONS, milliseconds }) : await generator.ask('run', job)
+  const dialled = { port, connections: CONNECTIONS, milliseconds }
+  const { amount, seconds, cpu } = load === 'dial' ? await server.dial(dialled) : await generator.ask('run', job)
   const after = await server.usage()
   await generator.ask('close')
   const isBulk = load === 'receive' || load === 'send'

@@ -10,7 +10,8 @@ import { type Connection, onPort, type Reader, Server, TlsContext } from 'it-tcp
 const [certFile = 'cert.pem', keyFile = 'key.pem', port = '2525'] = process.argv.slice(2)
 const context = TlsContext.create({ cert: readFileSync(certFile), key: readFileSync(keyFile) })
 
-const LIMITS = { maxLength: 2_000, timeout: 60_000 }
+// Only CRLF ends a line. If a lone line feed did too, a message that another server took for one could be two here, the second forged.
+const LINES = { ending: 'crlf', encoding: 'latin1', maxLength: 2_000, timeout: 60_000 } as const
 const MAX_MESSAGE = 1_000_000
 
 async function serve(connection: Connection): Promise<void> {
@@ -19,7 +20,7 @@ async function serve(connection: Connection): Promise<void> {
   let [from, to]: [string, string[]] = ['', []]
   reply('220 localhost ESMTP')
   for (;;) {
-    const line = await reader.readLine(LIMITS)
+    const line = await reader.readLine(LINES)
     if (line === null) return
     const [, verb = '', rest = ''] = /^(\S*)\s*(.*)$/.exec(line) ?? []
     const isSecure = connection.tls !== null
@@ -55,10 +56,11 @@ async function serve(connection: Connection): Promise<void> {
 async function readMessage(reader: Reader): Promise<number> {
   let length = 0
   for (;;) {
-    const line = await reader.readLine(LIMITS)
+    const line = await reader.readLine(LINES)
     if (line === null) throw new Error('The client left in the middle of a message')
     if (line === '.') return length
-    length += line.length + 2
+    // A dot in front of another is not part of the message.
+    length += line.length + (line.startsWith('.') ? 1 : 2)
     if (length > MAX_MESSAGE) throw new Error('The message is too long')
   }
 }

@@ -40,8 +40,8 @@ const ACTION = 'Cannot connect'
  * Opens a socket to `where`, for use with `node:net` itself. Async: `connect_sock`.
  *
  * Resolves with a socket that is connected and otherwise just as `net.connect` leaves it: a `'data'` listener, `pipe()` or iterating starts
- * the flow, and drivers that take a socket can use it unchanged. It stays open for writing after the peer's FIN (`allowHalfOpen`), and
- * TCP_NODELAY is on.
+ * the flow, and drivers that take a socket can use it. Unlike that of `net.connect` it stays open for writing after the peer's FIN: set
+ * `socket.allowHalfOpen = false` for a driver that leaves closing to the server, as mysql2 does. TCP_NODELAY is on.
  *
  * Ownership: from then on the socket, its events, errors and closing belong to the caller; no listener is left on it.
  * Cancellation: if `signal` aborts or `timeout` passes first, every attempt is destroyed and nothing stays open. Later neither has an

@@ -1,3 +1,6 @@
+// With it @types/node has to be installed, but not named in a program's settings: newer compilers take none that are not named somewhere.
+/// <reference types="node" preserve="true" />
+
 /**
  * TCP and unix-domain sockets on async iterables.
  *

@@ -48,7 +48,8 @@ export interface LineOptions extends LimitedReadOptions {
  *
  * - One position: iterating and every read method share it, so they can be mixed; nothing is lost or delivered twice.
  * - Leaving a loop early leaves the reader open, and the next read continues where the loop stopped.
- * - Chunks are never empty and are the caller's to keep: a chunk shares its ArrayBuffer with nothing else. A chunk has 128 KiB at most.
+ * - Chunks are never empty and are the caller's to keep: a chunk shares its ArrayBuffer with nothing else. A chunk has 128 KiB at most. It
+ *   need not begin where its ArrayBuffer begins: for numbers, `new DataView(chunk.buffer, chunk.byteOffset)`.
  * - While nobody reads, at most `readerBufferSize` bytes plus one chunk are held; then the peer is held back.
  * - Whatever the peer sends and however it is read, no turn of the event loop takes long: after 512 reads that did not have to wait, the
  *   next one happens in the next turn.

@@ -1,4 +1,5 @@
 // The test kit, `it-tcp/testing`: this library's own connections and servers over memory, and the laws of any stream of bytes.
+/// <reference types="node" preserve="true" />
 
 import type { InetAddress } from './address.ts'
 import type { Connection } from './connection.ts'

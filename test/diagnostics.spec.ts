@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { expect } from 'chai'
 import {
   type ConnectionCloseMessage,
@@ -127,6 +128,20 @@ describe('diagnostics channels', () => {
       { server, address: server.address, remoteAddress: addresses[1], hasFailed: true }
     ])
   })
+
+  for (const maxConnections of [1, 2]) {
+    it(`a warning names the server and its limit, and claims no clients that nobody has seen: ${maxConnections}`, async () => {
+      const warned = once(process, 'warning')
+      await using server = await Server.create(onPortChosenByOs(LOCAL), { maxConnections }, ({ reader }) => reader.discard())
+      const where = toHostAndPort('127.0.0.1', server.listeningOn)
+      const connections = await Promise.all(Array.from({ length: maxConnections }, () => connect(where)))
+      const [warning] = await warned
+      const limit = maxConnections === 1 ? '1 connection' : '2 connections'
+      expect(warning).to.have.property('code', 'IT_TCP_AT_LIMIT')
+      expect(warning.message).to.equal(`Server on 127.0.0.1:${server.listeningOn} has reached its limit of ${limit}; further clients wait`)
+      for (const connection of connections) await connection.close()
+    })
+  }
 
   it('warnAtLimit: false leaves the warning out, and the channel as it is', async () => {
     using limits = collect<ServerLimitMessage>('it-tcp.server.limit')

@@ -39,6 +39,22 @@ describe('the types that ship', function () {
       expect(stdout.match(/error TS/g)).to.have.lengthOf(marks)
     })
   }
+
+  it('need @types/node, and no word of it in the settings of a program', async () => {
+    // Older compilers take whatever is installed.
+    const directory = join('dist', 'types-without-settings')
+    rmSync(directory, { recursive: true, force: true })
+    mkdirSync(directory, { recursive: true })
+    for (const name of ['it-tcp', 'it-tcp/testing']) {
+      writeFileSync(join(directory, `${name.replace('/', '-')}.ts`), `export * from '${name}'\n`)
+    }
+    for (const file of ['it-tcp.ts', 'it-tcp-testing.ts']) {
+      const compilerOptions = { module: 'nodenext', target: 'es2022', strict: true, noEmit: true, skipLibCheck: false }
+      writeFileSync(join(directory, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: [file] }))
+      const finished = await compile('typescript', join(directory, 'tsconfig.json'))
+      expect(finished, file).to.deep.equal({ code: 0, signal: null, stdout: '', stderr: '' })
+    }
+  })
 })
 
 function compile(compiler: string, project: string): Promise<Finished> {

@@ -8,6 +8,9 @@ const handlers = {
   async echo({ reader, writer }) {
     for await (const chunk of reader) writer.write(chunk)
   },
+  async pipe({ reader, writer }) {
+    await writer(reader)
+  },
   async receive({ reader, writer }) {
     let received = 0
     for await (const chunk of reader) {

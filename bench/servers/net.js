@@ -38,7 +38,7 @@ function send(socket) {
   pump()
 }
 
-const handle = { echo, receive, into: receive, send }[BEHAVIOUR]
+const handle = { echo, pipe: echo, receive, into: receive, send }[BEHAVIOUR]
 /** @param {number} port */
 async function dial(port) {
   const socket = connect({ port, host: '127.0.0.1', noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 })

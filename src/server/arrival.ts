@@ -10,6 +10,7 @@ import { createAcceptedSocket, setSilenceLimits, socketAddresses } from '../stre
 import { NetTransport } from '../stream/net-transport.ts'
 import type { Transport } from '../stream/transport.ts'
 import { isStreamHandle, streamBinding } from '../system/node-internals.ts'
+import { type PackedAddress, packedLocal, packedPeer } from '../system/socket-names.ts'
 import type { AcceptedTransport } from './gate.ts'
 import type { Accepted, GatedListener } from './listening-socket.ts'
 import { Slot, type SlotOwner } from './slots.ts'
@@ -31,7 +32,7 @@ export class Arrivals {
 
   /** The address of a client; undefined if it is gone already. */
   addressOf(client: Accepted): SocketAddress | undefined {
-    if (this.#socket.address.family === 'unix') return UNNAMED
+    if (this.#isUnix) return UNNAMED
     if ('transport' in client) return client.remoteAddress
     const host = this.hostOf(client)
     if (host === undefined) return undefined
@@ -40,32 +41,42 @@ export class Arrivals {
 
   /** The bare IP address of a client, before any object is made for it: undefined if it is gone already, `''` for a unix client. */
   hostOf(client: Accepted): string | undefined {
-    if (this.#socket.address.family === 'unix') return ''
+    if (this.#isUnix) return ''
     if ('transport' in client) return client.remoteAddress?.address
     if ('socket' in client) return client.socket.remoteAddress
     return client.handle.getpeername?.(scratch) === 0 ? scratch.address : undefined
   }
 
-  /** Makes the connection of a client, in a slot that is not taken yet. */
-  open(client: Accepted, remoteAddress: SocketAddress): ByteConnection<SocketAddress> {
-    const slot = new Slot(remoteAddress, this.#localAddress(client), this.#owner)
-    return openConnection(this.#transportOf(client, remoteAddress), this.#settings, slot)
+  /** The same in the form that costs least to make. */
+  peerOf(client: Accepted): SocketAddress | PackedAddress | undefined {
+    if ('handle' in client && !this.#isUnix) return packedPeer(client.handle.fd) ?? this.addressOf(client)
+    return this.addressOf(client)
   }
 
-  #transportOf(client: Accepted, remoteAddress: SocketAddress): Transport {
+  /** Makes the connection of a client, whom {@link peerOf} has told, in a slot that is not taken yet. */
+  open(client: Accepted, remote: SocketAddress | PackedAddress): ByteConnection<SocketAddress> {
+    const slot = new Slot(remote, this.#localOf(client), this.#owner)
+    return openConnection(this.#transportOf(client), this.#settings, slot)
+  }
+
+  get #isUnix(): boolean {
+    return this.#socket.address.family === 'unix'
+  }
+
+  #transportOf(client: Accepted): Transport {
     if ('transport' in client) return client.transport
     // Otherwise they are set on the socket.
-    const hasOptions = this.#socket.inheritsSocketOptions || remoteAddress.family === 'unix'
+    const hasOptions = this.#socket.inheritsSocketOptions || this.#isUnix
     if ('handle' in client && hasOptions && streamBinding !== undefined && isStreamHandle(client.handle)) {
       return new HandleTransport(client.handle, this.#settings.keepAlive)
     }
-    return new NetTransport(this.#socketOf(client, remoteAddress))
+    return new NetTransport(this.#socketOf(client))
   }
 
-  #socketOf(client: Exclude<Accepted, AcceptedTransport>, { family }: SocketAddress): Socket {
+  #socketOf(client: Exclude<Accepted, AcceptedTransport>): Socket {
     const { keepAlive } = this.#settings
     const socket = 'handle' in client ? createAcceptedSocket(client.handle, keepAlive) : client.socket
-    if (!this.#socket.inheritsSocketOptions && family !== 'unix') {
+    if (!this.#socket.inheritsSocketOptions && !this.#isUnix) {
       socket.setNoDelay(true)
       setSilenceLimits(socket, this.#settings)
     }
@@ -73,12 +84,14 @@ export class Arrivals {
   }
 
   // Only a server that listens on all addresses has to ask which of them the client has dialled.
-  #localAddress(client: Accepted): SocketAddress {
+  #localOf(client: Accepted): SocketAddress | PackedAddress {
     const { address } = this.#socket
     if (address.family === 'unix') return address
     if ('transport' in client) return client.localAddress
     if ('socket' in client) return socketAddresses(client.socket).localAddress
     if (address.address !== '::' && address.address !== '0.0.0.0') return address
+    const local = packedLocal(client.handle.fd)
+    if (local !== undefined) return local
     return client.handle.getsockname?.(scratch) === 0 ? inetAddress(scratch.address, scratch.port) : address
   }
 }

@@ -92,10 +92,10 @@ export class Gatekeeper {
     const now = performance.now()
     if (now < this.#nextLimitWarning) return
     this.#nextLimitWarning = now + WARNING_INTERVAL
-    process.emitWarning(
-      `Server on ${formatAddress(this.#socket.address)} has reached its limit of ${maxConnections} connections; new clients are waiting`,
-      { code: 'IT_TCP_AT_LIMIT' }
-    )
+    const limit = `${maxConnections} connection${maxConnections === 1 ? '' : 's'}`
+    process.emitWarning(`Server on ${formatAddress(this.#socket.address)} has reached its limit of ${limit}; further clients wait`, {
+      code: 'IT_TCP_AT_LIMIT'
+    })
   }
 
   /** Closes the listening socket. Resolves when the address can be bound again; never rejects. */

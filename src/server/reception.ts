@@ -80,14 +80,14 @@ export class Reception {
       return
     }
     if (this.#judgesAtOnce && this.#isRefused(client, this.#admission as Admission)) return
-    const remoteAddress = this.#arrivals.addressOf(client)
+    const remote = this.#arrivals.peerOf(client)
     // It is gone already, or `admit` has closed the server.
-    if (remoteAddress === undefined || owner.takesNobody) {
+    if (remote === undefined || owner.takesNobody) {
       this.#dropUnseen(client)
       this.#parts.gate.afterAccept()
       return
     }
-    const connection = this.#arrivals.open(client, remoteAddress)
+    const connection = this.#arrivals.open(client, remote)
     slots.take(connection)
     if (this.#judgesAtOnce) this.#count(connection)
     // Whoever listens to the diagnostics may have closed the server in this very moment.

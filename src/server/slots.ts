@@ -7,6 +7,7 @@ import type { ProxyHeader } from '../proxy-header.ts'
 import type { ByteConnection } from '../stream/byte-connection.ts'
 import type { ConnectionInit, Upgrade } from '../stream/connection-init.ts'
 import { cutOff } from '../stream/detach.ts'
+import { type PackedAddress, unpack } from '../system/socket-names.ts'
 
 /** The index of a connection that is not open. */
 const CLOSED = -1
@@ -27,9 +28,6 @@ export type SlotState = 'arriving' | 'ready' | 'served' | 'turned-away' | 'dropp
 
 /** What an accepted connection starts with, and what its server keeps of it. */
 export class Slot implements ConnectionInit<SocketAddress, ByteConnection<SocketAddress>> {
-  /** The client's, once a PROXY header has told it. */
-  remoteAddress: SocketAddress
-  localAddress: SocketAddress
   readonly isAccepted = true
   readonly owner: SlotOwner
   state: SlotState = 'arriving'
@@ -44,11 +42,36 @@ export class Slot implements ConnectionInit<SocketAddress, ByteConnection<Socket
   failure: { readonly error: unknown } | undefined
   proxy: (ProxyHeader & { readonly via: SocketAddress }) | null = null
   peerCredentials: PeerCredentials | null = null
+  #remote: SocketAddress | PackedAddress
+  #local: SocketAddress | PackedAddress
 
-  constructor(remoteAddress: SocketAddress, localAddress: SocketAddress, owner: SlotOwner) {
-    this.remoteAddress = remoteAddress
-    this.localAddress = localAddress
+  constructor(remote: SocketAddress | PackedAddress, local: SocketAddress | PackedAddress, owner: SlotOwner) {
+    this.#remote = remote
+    this.#local = local
     this.owner = owner
+  }
+
+  /** The client's, once a PROXY header has told it. */
+  get remoteAddress(): SocketAddress {
+    if (typeof this.#remote === 'number') this.#remote = unpack(this.#remote)
+    return this.#remote
+  }
+
+  set remoteAddress(address: SocketAddress) {
+    this.#remote = address
+  }
+
+  get localAddress(): SocketAddress {
+    if (typeof this.#local === 'number') this.#local = unpack(this.#local)
+    return this.#local
+  }
+
+  set localAddress(address: SocketAddress) {
+    this.#local = address
+  }
+
+  get isUnix(): boolean {
+    return typeof this.#remote !== 'number' && this.#remote.family === 'unix'
   }
 
   get server(): ObservedServer {

@@ -5,7 +5,7 @@ import { checkChoice, checkCount, checkDuration, checkMaxLength, checkOptions, c
 import type { Bytes, LimitedReadOptions, LineOptions, Reader, ReadOptions } from '../reader.ts'
 import type { Incoming } from './incoming.ts'
 import { type LineFormat, lineFormat } from './line-format.ts'
-import { PendingRead } from './pending-read.ts'
+import { type Pass, PendingRead } from './pending-read.ts'
 import { all, copyOf, exactly, INCOMPLETE, into, line, lines, Search, type Take, takeChunk, takeNext, until } from './reads.ts'
 
 const ACTION = 'Cannot read'
@@ -21,6 +21,11 @@ export class ByteReader implements Reader {
   /** What the errors of a reader of ours are attributed to. */
   static originOf(reader: object): object {
     return reader instanceof ByteReader ? reader.#incoming.origin : reader
+  }
+
+  /** The chunks of a reader of ours, for a loop of our own: what arrives while it waits may be passed on in the reader's place. */
+  static passing(reader: object, pass: Pass): object {
+    return reader instanceof ByteReader ? { [Symbol.asyncIterator]: () => new ChunkIterator(reader.#incoming, undefined, pass) } : reader
   }
 
   get bytesRead(): number {
@@ -99,7 +104,7 @@ export class ByteReader implements Reader {
   }
 
   [Symbol.asyncIterator](): AsyncIterableIterator<Bytes> {
-    return new ChunkIterator(this.#incoming, undefined)
+    return new ChunkIterator(this.#incoming)
   }
 
   [inspect.custom](): string {
@@ -114,8 +119,8 @@ class ChunkIterator extends PendingRead implements AsyncIterableIterator<Bytes, 
   readonly #options: ReadOptions | undefined
   #isDone = false
 
-  constructor(incoming: Incoming, options: ReadOptions | undefined) {
-    super('next', takeNext)
+  constructor(incoming: Incoming, options?: ReadOptions, pass?: Pass) {
+    super('next', takeNext, undefined, pass)
     this.#incoming = incoming
     this.#options = options
   }

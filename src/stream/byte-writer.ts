@@ -8,7 +8,9 @@ import { BusyError, originOf, withOrigin } from '../errors.ts'
 import { checkDuration } from '../options.ts'
 import { holds } from '../peer-error.ts'
 import type { Chunk, Source, Writer } from '../writer.ts'
-import type { Outgoing, OutgoingOwner } from './outgoing.ts'
+import { ByteReader } from './byte-reader.ts'
+import type { Outgoing } from './outgoing.ts'
+import type { OutgoingOwner } from './outgoing-owner.ts'
 import { checkSource, letGo, Pump, type PumpEnd } from './pump.ts'
 
 /** Larger buffers go in parts: libuv counts the bytes of a write in 32 bits. No string is as long. */
@@ -97,7 +99,7 @@ export class ByteWriter {
     }
     if (outgoing.pump !== undefined) throw withOrigin(new BusyError('Cannot write as another source is being written'), this.#owner)
     const { promise, resolve } = new Deferred<PumpEnd>()
-    const pump = new Pump(source, this, resolve)
+    const pump = new Pump(ByteReader.passing(source, (bytes) => outgoing.pass(bytes)) as Source, this, resolve)
     outgoing.pump = pump
     pump.run()
     const end = await promise

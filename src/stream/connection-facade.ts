@@ -67,7 +67,7 @@ export function openConnection<A extends SocketAddress>(
   init: ConnectionInit<A, ByteConnection<A>>
 ): ByteConnection<A> {
   // Now, since nobody can be asked once it is closed. A TCP socket would be asked in vain.
-  if (init.remoteAddress.family === 'unix') {
+  if (init.isUnix ?? init.remoteAddress.family === 'unix') {
     const descriptor = transport.descriptor ?? (transport.socket && descriptorOf(transport.socket))
     if (descriptor !== undefined) init.peerCredentials = peerCredentials(descriptor)
   }

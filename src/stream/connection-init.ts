@@ -10,6 +10,8 @@ import type { StartTlsOptions, TlsClientOptions, TlsContext } from '../tls.ts'
 export interface ConnectionInit<A extends SocketAddress, C = never> {
   remoteAddress: A
   localAddress: A
+  /** Whether the ends are paths, where to look at an address would make it. */
+  readonly isUnix?: boolean
   /** How messages name the other end, where it has no address. */
   readonly peer?: string
   /** Whether a server accepted it: disposing then does not throw for what the client did. */

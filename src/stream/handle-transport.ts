@@ -11,12 +11,15 @@ import { systemError } from '../system/system-error.ts'
 import { createAcceptedSocket } from './net-socket.ts'
 import { GATHER_SIZE, NetTransport } from './net-transport.ts'
 import { lent, own, ownBuffers } from './read-buffer.ts'
-import { isShort, keepShortCopy, shortCopy } from './short-copy.ts'
+import { isShort, LONGEST_PASSED, passed, short } from './scratch.ts'
 import type { Transport, TransportEvents, WriteEntry } from './transport.ts'
 
 const { WriteWrap, ShutdownWrap, streamBaseState, kReadBytesOrError, kLastWriteWasAsync } = (streamBinding ?? {}) as StreamBinding
 // The same on every system that libuv knows.
 const UV_EOF = -4095
+
+/** For the next write of any connection. */
+let spare: HandleRequest | undefined
 
 /** By which the callbacks of a handle find who owns it. */
 const OWNER = Symbol('it-tcp.transport')
@@ -111,9 +114,12 @@ export class HandleTransport implements Transport {
 
   write(entries: WriteEntry[]): boolean {
     if (this.#net !== undefined) return this.#net.write(entries)
-    const request = new WriteWrap()
+    const request = spare ?? new WriteWrap()
     const status = dispatch(this.#handle, request, entries)
-    if (status === 0 && streamBaseState[kLastWriteWasAsync] === 0) return true
+    // A write that is done at once has not touched its request.
+    const isDone = status === 0 && streamBaseState[kLastWriteWasAsync] === 0
+    spare = isDone ? request : undefined
+    if (isDone) return true
     this.#isWriting = true
     request.oncomplete = (outcome) => this.#written(outcome)
     if (status !== 0) {
@@ -122,6 +128,14 @@ export class HandleTransport implements Transport {
       nextTick(() => this.#written(status))
     }
     return false
+  }
+
+  pass(bytes: Uint8Array): boolean | undefined {
+    const { byteLength } = bytes
+    if (byteLength > LONGEST_PASSED) return undefined
+    const isDone = this.write([{ chunk: passed.copy(bytes), encoding: 'buffer', byteLength }])
+    if (!isDone) passed.keep()
+    return isDone
   }
 
   end(): void {
@@ -160,32 +174,31 @@ export class HandleTransport implements Transport {
 
   // What the handle tells ---------------------------------------------------------------------------------------------
 
-  /** So many bytes arrived, or what kept more from arriving. */
-  read(length: number): void {
-    if (length > 0) this.#received(length)
-    else if (length === UV_EOF) this.#endSeen()
+  /** So many bytes arrived, or what kept more from arriving. Gives the memory for the next ones, if it is not the same. */
+  read(length: number): Uint8Array | undefined {
+    if (length > 0) return this.#received(length)
+    if (length === UV_EOF) this.#endSeen()
     else if (length < 0) this.#fail(systemError(length, 'read'))
+    return undefined
   }
 
-  #received(length: number): void {
+  #received(length: number): Uint8Array | undefined {
     if (mayMistakeReset) this.#lastReceived = currentTurn()
-    if (this.#isDestroyed) return
+    if (this.#isDestroyed) return undefined
     const had = this.#own
     const buffer = had === undefined ? lent.refill() : own(had)
     const goesOn = (this.#events as TransportEvents).received(buffer, length)
     // Whoever was told may have asked for the socket, or given all up.
-    if (this.#net !== undefined || this.#isDestroyed) return
-    const next = goesOn && buffer.isKept && length === buffer.bytes.byteLength ? ownBuffers.take(had !== undefined) : undefined
-    if (next !== undefined) {
-      this.#own = next
-      this.#handle.useUserBuffer(next)
-    } else if (had !== undefined) {
-      this.#leaveOwn(buffer.isGiven ? undefined : had)
-      this.#handle.useUserBuffer(lent.bytes)
+    if (this.#net !== undefined || this.#isDestroyed) return undefined
+    if (!goesOn) {
+      this.#handle.reading = false
+      this.#handle.readStop()
     }
-    if (goesOn) return
-    this.#handle.reading = false
-    this.#handle.readStop()
+    const next = goesOn && buffer.isKept && length === buffer.bytes.byteLength ? ownBuffers.take(had !== undefined) : undefined
+    if (next === undefined && had === undefined) return undefined
+    if (next === undefined) this.#leaveOwn(buffer.isGiven ? undefined : had)
+    else this.#own = next
+    return next ?? lent.bytes
   }
 
   #endSeen(): void {
@@ -246,8 +259,9 @@ export class HandleTransport implements Transport {
   }
 }
 
-function onRead(this: OwnedHandle): void {
-  this[OWNER]?.read(streamBaseState[kReadBytesOrError] as number)
+// What it returns is read into next. To call useUserBuffer() again instead would take memory until the handle is closed.
+function onRead(this: OwnedHandle): Uint8Array | undefined {
+  return this[OWNER]?.read(streamBaseState[kReadBytesOrError] as number)
 }
 
 function dispatch(handle: StreamHandle, request: HandleRequest, entries: readonly WriteEntry[]): number {
@@ -255,17 +269,18 @@ function dispatch(handle: StreamHandle, request: HandleRequest, entries: readonl
   if (entries.length > 1) {
     const allBuffers = entries.every((entry) => typeof entry.chunk !== 'string')
     const chunks = allBuffers ? entries.map((entry) => entry.chunk) : entries.flatMap((entry) => [entry.chunk, entry.encoding])
-    request.buffer = chunks
-    return handle.writev(request, chunks, allBuffers)
+    const status = handle.writev(request, chunks, allBuffers)
+    if (streamBaseState[kLastWriteWasAsync] !== 0) request.buffer = chunks
+    return status
   }
   if (typeof chunk === 'string') {
     return encoding === 'latin1' ? handle.writeLatin1String(request, chunk) : handle.writeUtf8String(request, chunk)
   }
-  const bytes = isShort(chunk) ? shortCopy(chunk) : chunk
+  const bytes = isShort(chunk) ? short.copy(chunk) : chunk
   const status = handle.writeBuffer(request, bytes)
   if (streamBaseState[kLastWriteWasAsync] !== 0) {
     request.buffer = bytes
-    if (bytes !== chunk) keepShortCopy()
+    if (bytes !== chunk) short.keep()
   }
   return status
 }

@@ -159,6 +159,7 @@ export class Incoming {
     // A read that waits for its turn is behind what is held.
     switch (this.#queue.byteLength === 0 ? pending?.mode : 'take') {
       case 'next':
+        if (pending?.pass?.(buffer.view(length)) === true) return true
         this.#settle()({ value: buffer.keep(length), done: false } as never)
         return true
       case 'read':
@@ -213,8 +214,6 @@ export class Incoming {
   forgetCount(): void {
     this.#bytesRead = this.#queue.byteLength
   }
-
-  // -------------------------------------------------------------------------------------------------------------------
 
   #over(): void {
     this.#ended?.resolve()

@@ -13,7 +13,7 @@ import { handleOf } from '../system/node-internals.ts'
 import { unguard } from './guarded-socket.ts'
 import { OWNER, readNextInto, type SocketInternals, type WriteCallback } from './net-socket.ts'
 import { handedOver, lent, own, ownBuffers, type ReadBuffer } from './read-buffer.ts'
-import { isShort, keepShortCopy, shortCopy } from './short-copy.ts'
+import { isShort, LONGEST_PASSED, passed, short } from './scratch.ts'
 import type { Transport, TransportEvents, WriteEntry } from './transport.ts'
 
 /** Bytes handed over in one system call at most: enough to keep the kernel busy, and a bound. */
@@ -79,13 +79,21 @@ export class NetTransport implements Transport {
     if (entries.length > 1) {
       internals._writev(Object.assign(entries, { allBuffers: entries.every(isBuffer) }), callback)
     } else if (isShort(chunk)) {
-      internals._write(shortCopy(chunk), encoding, callback)
-      if (!this.#isHandedOver) keepShortCopy()
+      internals._write(short.copy(chunk), encoding, callback)
+      if (!this.#isHandedOver) short.keep()
     } else {
       internals._write(chunk, encoding, callback)
     }
     this.#isWriting = false
     return this.#isHandedOver
+  }
+
+  pass(bytes: Uint8Array): boolean | undefined {
+    const { byteLength } = bytes
+    if (byteLength > LONGEST_PASSED) return undefined
+    const isDone = this.write([{ chunk: passed.copy(bytes), encoding: 'buffer', byteLength }])
+    if (!isDone) passed.keep()
+    return isDone
   }
 
   end(): void {

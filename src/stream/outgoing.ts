@@ -6,23 +6,10 @@ import { StallTimer } from '../async/stall-timer.ts'
 import { currentTurn } from '../async/turn.ts'
 import { BufferAgeLimitError, ConnectionClosedError, withOrigin } from '../errors.ts'
 import { changeAgeLimit } from './net-socket.ts'
+import type { OutgoingOwner } from './outgoing-owner.ts'
 import type { Pump } from './pump.ts'
 import type { Transport, WriteEncoding, WriteEntry } from './transport.ts'
 import { spoilt, WriteQueue } from './write-queue.ts'
-
-/** Who is told what the sending side can't do by itself. */
-export interface OutgoingOwner {
-  /** Whether closing the carrier would do instead of an end, since the peer has ended too. */
-  readonly canRelease: boolean
-  /** The end is sent, or is left to the closing of the carrier. */
-  writerClosed(): void
-  /** A write or the end failed. Gives what broke the connection. */
-  writeFailed(cause: Error): Error
-  /** Ends the connection with a reset, since the source can't be sent whole. */
-  abort(reason: unknown): void
-  /** The same, since the peer broke a limit. */
-  breakOff(error: Error): void
-}
 
 // open → closing → closed; all of them → failed, with the reason that later calls are given.
 type State = 'open' | 'closing' | 'closed' | { readonly error: Error }
@@ -66,7 +53,7 @@ export class Outgoing {
   }
 
   get bytesWritten(): number {
-    if (!this.isFailed) this.#noteWritten(this.transport.unsent)
+    if (!this.isFailed) this.#noteWritten(this.#sendingBytes === 0 ? 0 : this.transport.unsent)
     return this.#written
   }
 
@@ -142,6 +129,19 @@ export class Outgoing {
     if (this.#sendingBytes > 0 || this.#isFlushScheduled) return
     this.#isFlushScheduled = true
     nextTick(flushScheduled, this)
+  }
+
+  /** Sends bytes that are gone after the call, if that can begin at once. Gives whether it did. */
+  pass(bytes: Uint8Array): boolean {
+    const { byteLength } = bytes
+    if (this.isClosed || !this.isIdle || this.#heldFrom !== Number.POSITIVE_INFINITY) return false
+    const isDone = this.transport.pass?.(bytes)
+    if (isDone === undefined) return false
+    this.#accepted += byteLength
+    if (isDone) return true
+    this.#sendingBytes = byteLength
+    this.#watchAge()
+    return true
   }
 
   flushed(): Promise<void> {

@@ -32,6 +32,11 @@ export class ReadBuffer {
     return from === 0 && length === bytes.byteLength ? bytes : bytes.subarray(from, length)
   }
 
+  /** The first `length` bytes as they lie there, for whoever does not keep them. */
+  view(length: number): Uint8Array {
+    return length === this.bytes.byteLength ? this.bytes : this.bytes.subarray(0, length)
+  }
+
   /** Puts other memory in place, of which nothing is kept yet. */
   refill(bytes: Uint8Array<ArrayBuffer> = this.bytes): this {
     this.bytes = bytes
@@ -42,7 +47,7 @@ export class ReadBuffer {
 }
 
 const LENT_SIZE = 65_536
-/** From this length on memory comes from Node.js: V8's own is zeroed first, and every few MiB of it cost a garbage collection. */
+/** From this length on a copy by slice() is slower: it is zeroed first. */
 const LARGE = 4096
 /** A bound for connections that fall silent just after a full buffer: they keep the next one. Others copy meanwhile. */
 const MAX_OWN = 64
@@ -108,10 +113,7 @@ export const RECORD_SIZE = 16_384
 export const recordBuffers = new OwnBuffers(RECORD_SIZE)
 
 function copyOf(bytes: Uint8Array<ArrayBuffer>, from: number, to: number): Bytes {
-  if (to - from < LARGE) return bytes.slice(from, to)
-  const copy = unzeroed(to - from)
-  copy.set(bytes.subarray(from, to))
-  return copy
+  return to - from < LARGE ? bytes.slice(from, to) : new Uint8Array(bytes.subarray(from, to))
 }
 
 // V8 counts memory outside of its heap too, and marks the whole heap for every 64 MiB of it, unless a young collection frees it before. None comes

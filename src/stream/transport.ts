@@ -44,6 +44,11 @@ export interface Transport {
   resume(): void
   /** Takes over a write, of which there is one at a time. True: all is handed over. False: `written` follows. */
   write(entries: WriteEntry[]): boolean
+  /**
+   * The same for bytes that are gone after the call; undefined, and nothing done, if there are too many. Missing where what is written is kept for
+   * longer than it takes.
+   */
+  pass?(bytes: Uint8Array): boolean | undefined
   /** Sends the end of what is written, behind it; `finished` follows. */
   end(): void
   /** Gives up the carrier; `released` follows. */

@@ -24,6 +24,7 @@ export interface Libc extends SystemNumbers {
   getsockopt(fd: number, level: number, name: number, value: Uint8Array, length: Uint8Array): number
   setsockopt(fd: number, level: number, name: number, value: Uint8Array, length: number): number
   getsockname(fd: number, address: Uint8Array, length: Uint8Array): number
+  getpeername(fd: number, address: Uint8Array, length: Uint8Array): number
   getrlimit(resource: number, limits: Uint8Array): number
   errno(): number
   /** Bytes of a `rlim_t`. */
@@ -127,6 +128,7 @@ function throughKoffi(numbers: SystemNumbers): Libc {
     getsockopt: library.func('int getsockopt(int fd, int level, int name, void *value, void *length)'),
     setsockopt: library.func('int setsockopt(int fd, int level, int name, void *value, uint32_t length)'),
     getsockname: library.func('int getsockname(int fd, void *address, void *length)'),
+    getpeername: library.func('int getpeername(int fd, void *address, void *length)'),
     getrlimit: library.func('int getrlimit(int resource, void *limits)'),
     errno: () => koffi.errno(),
     limitSize: numbers === LINUX ? koffi.sizeof('long') : 8
@@ -177,6 +179,7 @@ function throughNode(numbers: SystemNumbers): Libc {
     getsockopt: int('int', 'int', 'int', 'buffer', 'buffer'),
     setsockopt: int('int', 'int', 'int', 'buffer', 'uint32'),
     getsockname: int('int', 'buffer', 'buffer'),
+    getpeername: int('int', 'buffer', 'buffer'),
     getrlimit: int('int', 'buffer'),
     __errno_location: { arguments: [], return: 'pointer' }
   })

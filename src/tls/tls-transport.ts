@@ -6,7 +6,7 @@
 import { Socket } from 'node:net'
 import { nextTick, setImmediate } from '../async/platform.ts'
 import { lent, RECORD_SIZE, type ReadBuffer } from '../stream/read-buffer.ts'
-import { isShort, shortCopy } from '../stream/short-copy.ts'
+import { isShort, short } from '../stream/scratch.ts'
 import type { Transport, TransportEvents, WriteEntry } from '../stream/transport.ts'
 import { BareTls } from '../system/bare-tls.ts'
 import { EALREADY, readNextRecordInto, type TlsSocketOwner } from '../system/native-tls.ts'
@@ -125,10 +125,15 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     this.#isShortWrite = byteLength <= AT_ONCE
     if (entries.length > 1) tls._writev(Object.assign(entries, { allBuffers: entries.every(isBuffer) }), this.#onWritten)
     // A short copy need not be kept: TLSWrap encrypts it, or copies it, before it returns.
-    else tls._write(isShort(chunk) ? shortCopy(chunk) : chunk, encoding, this.#onWritten)
+    else tls._write(isShort(chunk) ? short.copy(chunk) : chunk, encoding, this.#onWritten)
     this.#isWriting = false
     this.#isInFlight = !this.#isHandedOver
     return this.#isHandedOver
+  }
+
+  // For the same reason.
+  pass(bytes: Uint8Array): boolean {
+    return this.write([{ chunk: bytes, encoding: 'buffer', byteLength: bytes.byteLength }])
   }
 
   // Not inside a read callback, nor in a microtask or tick of one: SSL_shutdown would meet records that are not decrypted, and fail the session.

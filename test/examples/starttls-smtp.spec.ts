@@ -1,5 +1,7 @@
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'chai'
+import { toHostAndPort, withConnection } from '../../src/index.ts'
 import { type Certificates, useCertificates } from '../helpers/certificates.ts'
 import { start } from '../helpers/command.ts'
 import { useExamples } from '../helpers/examples.ts'
@@ -63,6 +65,31 @@ describe('starttls-smtp', function () {
     await until(() => client.stdout.includes('250 localhost'), 'it greets')
     client.child.stdin?.write('QUIT\n')
     await until(() => client.stdout.includes('221 bye'), 'it says bye')
+  })
+
+  it('ends a message at CRLF, a dot and CRLF alone: what stands behind another kind of line is part of it, and no command', async () => {
+    const server = await mailServer()
+    const ca = readFileSync(file('ca.pem'))
+    await withConnection(toHostAndPort(HOST, server.port), async (connection) => {
+      const { reader, writer } = connection
+      const say = async (line: string): Promise<string | null> => {
+        writer.write(`${line}\r\n`)
+        return await reader.readLine({ ending: 'crlf', timeout: 10_000 })
+      }
+      await reader.readLine()
+      expect(await say('STARTTLS')).to.equal('220 go ahead')
+      await connection.startTls({ ca, serverName: 'a.test' })
+      for (const end of ['\n.\n', '\n.\r\n', '\r\n.\n', '\r.\r', '\r\n.\r', '\r\n\0.\r\n']) {
+        const message = `hello${end}MAIL FROM:<forged@d.test>\r\nRCPT TO:<b@b.test>\r\nDATA\r\nforged`
+        expect(await say('MAIL FROM:<c@d.test>')).to.equal('250 fine')
+        expect(await say('RCPT TO:<a@b.test>')).to.equal('250 fine')
+        expect(await say('DATA')).to.equal('354 end with a dot')
+        expect(await say(`${message}\r\n.`)).to.equal('250 taken')
+        const stuffed = end.startsWith('\r\n.') ? 1 : 0
+        expect(await server.line()).to.equal(`FROM:<c@d.test> TO:<a@b.test>: ${message.length + 2 - stuffed} characters over TLSv1.3`)
+      }
+      expect(await say('QUIT')).to.equal('221 bye')
+    })
   })
 
   it('takes no command that was slipped in behind STARTTLS in clear', async () => {

@@ -1,7 +1,8 @@
 import { expect } from 'chai'
 import { Uint8ArrayList } from 'uint8arraylist'
 import { ByteWriter } from '../../src/stream/byte-writer.ts'
-import type { Outgoing, OutgoingOwner } from '../../src/stream/outgoing.ts'
+import type { Outgoing } from '../../src/stream/outgoing.ts'
+import type { OutgoingOwner } from '../../src/stream/outgoing-owner.ts'
 import { WriteQueue } from '../../src/stream/write-queue.ts'
 
 const GIB = 2 ** 30

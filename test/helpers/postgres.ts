@@ -23,28 +23,12 @@ export const PASSWORD = 'secret'
  * is none.
  */
 export async function startPostgres(context: Mocha.Context, scope: Scope, cert: string, key: string): Promise<Postgres> {
-  const versions = '/usr/lib/postgresql'
-  const version = existsSync(versions) ? readdirSync(versions).at(-1) : undefined
-  const bin = join(versions, String(version), 'bin')
-  skipIf(context, version === undefined || !existsSync(join(bin, 'initdb')), 'needs PostgreSQL')
-  // It refuses to run as root.
-  const user: { uid?: number; gid?: number } | undefined = userInfo().uid === 0 ? userNamed('postgres') : {}
-  skipIf(context, user === undefined, 'needs a user named postgres')
-  const directory = scope.tempDir()
-  const data = join(directory, 'data')
-  const own = (file: string): void => {
-    if (user?.uid !== undefined && user.gid !== undefined) chownSync(file, user.uid, user.gid)
-  }
-  const passwordFile = join(directory, 'password')
+  const place = findPostgres(context, scope)
+  const { data, own } = place
+  const passwordFile = join(place.directory, 'password')
   writeFileSync(passwordFile, PASSWORD)
-  own(directory)
   own(passwordFile)
-  const made = await run(
-    join(bin, 'initdb'),
-    ['-D', data, '-U', 'postgres', '-A', 'password', `--pwfile=${passwordFile}`, '--no-sync', '-E', 'UTF8'],
-    { cwd: directory, ...user }
-  )
-  expect(made.code, made.stderr).to.equal(0)
+  await makeCluster(place, ['-A', 'password', `--pwfile=${passwordFile}`, '-E', 'UTF8'])
   for (const [from, to] of [
     [cert, 'server.crt'],
     [key, 'server.key']
@@ -55,12 +39,55 @@ export async function startPostgres(context: Mocha.Context, scope: Scope, cert: 
   await run('chmod', ['600', join(data, 'server.key')])
   writeFileSync(join(data, 'pg_hba.conf'), 'hostssl all all 127.0.0.1/32 password\n')
   const port = await closedPort()
-  const args = ['-D', data, '-k', directory, '-h', '127.0.0.1', '-p', String(port), '-c', 'fsync=off', '-c', 'ssl=on']
-  const server = spawn(join(bin, 'postgres'), args, { cwd: directory, stdio: 'ignore', ...user })
+  await start(place, scope, ['-h', '127.0.0.1', '-p', String(port), '-c', 'ssl=on'])
+  return { port }
+}
+
+/** Starts PostgreSQL on a Unix socket alone, where it trusts everybody; gives its path. */
+export async function startPostgresOnPath(context: Mocha.Context, scope: Scope): Promise<string> {
+  const place = findPostgres(context, scope)
+  await makeCluster(place, ['-A', 'trust'])
+  await start(place, scope, ['-h', ''])
+  return join(place.directory, '.s.PGSQL.5432')
+}
+
+interface Place {
+  readonly bin: string
+  readonly directory: string
+  readonly data: string
+  /** Who runs it: nobody may run it as root. */
+  readonly user: { readonly uid?: number; readonly gid?: number }
+  /** Gives a file to that user. */
+  own(file: string): void
+}
+
+function findPostgres(context: Mocha.Context, scope: Scope): Place {
+  const versions = '/usr/lib/postgresql'
+  const version = existsSync(versions) ? readdirSync(versions).at(-1) : undefined
+  const bin = join(versions, String(version), 'bin')
+  skipIf(context, version === undefined || !existsSync(join(bin, 'initdb')), 'needs PostgreSQL')
+  const user = userInfo().uid === 0 ? userNamed('postgres') : {}
+  skipIf(context, user === undefined, 'needs a user named postgres')
+  const { uid, gid }: Place['user'] = user ?? {}
+  const own = (file: string): void => {
+    if (uid !== undefined && gid !== undefined) chownSync(file, uid, gid)
+  }
+  const directory = scope.tempDir()
+  own(directory)
+  return { bin, directory, data: join(directory, 'data'), user: user ?? {}, own }
+}
+
+async function makeCluster({ bin, directory, data, user }: Place, args: readonly string[]): Promise<void> {
+  const { code, stderr } = await run(join(bin, 'initdb'), ['-D', data, '-U', 'postgres', '--no-sync', ...args], { cwd: directory, ...user })
+  expect(code, stderr).to.equal(0)
+}
+
+async function start({ bin, directory, data, user }: Place, scope: Scope, args: readonly string[]): Promise<void> {
+  const always = ['-D', data, '-k', directory, '-c', 'fsync=off']
+  const server = spawn(join(bin, 'postgres'), [...always, ...args], { cwd: directory, stdio: 'ignore', ...user })
   scope.defer(() => stop(server))
   const file = join(data, 'postmaster.pid')
   await until(() => existsSync(file) && readFileSync(file, 'utf8').includes('ready'), 'PostgreSQL is ready')
-  return { port }
 }
 
 /** Stops a PostgreSQL, and resolves when it has ended. */

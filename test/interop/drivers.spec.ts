@@ -1,19 +1,13 @@
-import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chownSync, existsSync, readdirSync, readFileSync } from 'node:fs'
 import { createServer, get } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { userInfo } from 'node:os'
-import { join } from 'node:path'
 import { expect } from 'chai'
 import pg from 'pg'
 import { Client, request } from 'undici'
 import { connectSocket } from '../../src/connect.ts'
 import { toFile, toHostAndPort } from '../../src/where-to-connect.ts'
-import { stop, userNamed } from '../helpers/postgres.ts'
-import { run, skipIf } from '../helpers/programs.ts'
-import { type Scope, useScope } from '../helpers/scope.ts'
-import { until } from '../helpers/until.ts'
+import { startPostgresOnPath } from '../helpers/postgres.ts'
+import { useScope } from '../helpers/scope.ts'
 
 describe('The sockets of connectSocket() are what node:http and drivers take as they are', () => {
   const scope = useScope()
@@ -65,7 +59,7 @@ describe('The sockets of connectSocket() are what node:http and drivers take as 
 
   it('pg, over a unix socket', async function () {
     this.timeout(60_000)
-    const path = await postgres(this, scope)
+    const path = await startPostgresOnPath(this, scope)
     const socket = await connectSocket(toFile(path))
     // pg connects what it is given: it is connected already.
     socket.connect = () => {
@@ -84,31 +78,3 @@ describe('The sockets of connectSocket() are what node:http and drivers take as 
     if (!socket.closed) await once(socket, 'close')
   })
 })
-
-/** Starts PostgreSQL in a directory of its own; gives the path of its socket. */
-async function postgres(context: Mocha.Context, scope: Scope): Promise<string> {
-  const versions = '/usr/lib/postgresql'
-  const version = existsSync(versions) ? readdirSync(versions).at(-1) : undefined
-  const bin = join(versions, String(version), 'bin')
-  skipIf(context, version === undefined, 'needs PostgreSQL')
-  // It refuses to run as root.
-  const user: { uid?: number; gid?: number } | undefined = userInfo().uid === 0 ? userNamed('postgres') : {}
-  skipIf(context, user === undefined, 'needs a user named postgres')
-  const directory = scope.tempDir()
-  if (user?.uid !== undefined && user.gid !== undefined) chownSync(directory, user.uid, user.gid)
-  const data = join(directory, 'data')
-  const { code, stderr } = await run(join(bin, 'initdb'), ['-D', data, '-U', 'postgres', '-A', 'trust', '--no-sync'], {
-    cwd: directory,
-    ...user
-  })
-  expect(code, stderr).to.equal(0)
-  const server = spawn(join(bin, 'postgres'), ['-D', data, '-k', directory, '-h', '', '-c', 'fsync=off'], {
-    cwd: directory,
-    stdio: 'ignore',
-    ...user
-  })
-  scope.defer(() => stop(server))
-  const path = join(directory, '.s.PGSQL.5432')
-  await until(() => existsSync(`${path}.lock`) && readFileSync(join(data, 'postmaster.pid'), 'utf8').includes('ready'))
-  return path
-}

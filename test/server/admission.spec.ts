@@ -292,6 +292,8 @@ describe('Server: admission', () => {
       [{ maxConnectionsPerAddress: 0 }, "Cannot listen as 'maxConnectionsPerAddress' must be a whole number, 1 or more: received 0"],
       [{ maxConnectionsPerAddress: '20' }, "Cannot listen as 'maxConnectionsPerAddress' must be a number: received '20'"],
       [{ warnAtLimit: 0 }, "Cannot listen as 'warnAtLimit' must be true or false: received 0"],
+      [{ warnAtLimit: 'no' }, "Cannot listen as 'warnAtLimit' must be true or false: received 'no'"],
+      [{ warnAtLimit: null }, "Cannot listen as 'warnAtLimit' must be true or false: received null"],
       [{ handshakeTimeout: 0 }, "Cannot listen as 'handshakeTimeout' must be milliseconds above 0, or Infinity for no limit: received 0"]
     ] as const) {
       it(inspect(options), async () => {

@@ -83,6 +83,29 @@ describe('HandleTransport', () => {
     expect((await received).toString()).to.equal(Array.from({ length: count }, (_, i) => String(i).padStart(64)).join(''))
   })
 
+  // Each call of useUserBuffer() leaves an object behind that lives as long as the handle does.
+  it('names the memory that is read into once, however much is received', async () => {
+    const { TCP } = (process as unknown as { binding(name: string): { TCP: { prototype: object } } }).binding('tcp_wrap')
+    const stream = Object.getPrototypeOf(TCP.prototype) as { useUserBuffer(buffer: Uint8Array): void }
+    const { useUserBuffer } = stream
+    let calls = 0
+    stream.useUserBuffer = function (buffer) {
+      calls++
+      useUserBuffer.call(this, buffer)
+    }
+    try {
+      const [served, client] = await accepted(scope)
+      client.end(TOO_MUCH)
+      const sizes = new Set<number>()
+      for await (const chunk of served.reader) sizes.add(chunk.buffer.byteLength)
+      // It did read into memory of its own.
+      expect(Math.max(...sizes)).to.equal(131_072)
+      expect(calls).to.equal(1)
+    } finally {
+      stream.useUserBuffer = useUserBuffer
+    }
+  })
+
   it('gives a destroyed socket once the connection is closed', async () => {
     const [served, client] = await accepted(scope)
     client.end()

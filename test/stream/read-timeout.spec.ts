@@ -1,7 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { expect } from 'chai'
 import { type Reader, type ReadOptions, ReadTimeoutError } from '../../src/index.ts'
-import { expectRefusal } from '../helpers/bad-input.ts'
+import { BAD_DURATIONS, expectRefusal } from '../helpers/bad-input.ts'
 import { FedReader } from '../helpers/fed.ts'
 import { rejection } from '../helpers/rejection.ts'
 
@@ -40,10 +40,14 @@ describe('The timeout of a read', () => {
       await read(reader, { timeout: Number.POSITIVE_INFINITY })
     })
 
-    it(`${name} refuses one of 0 before anything happens`, async () => {
-      const reader = new FedReader(1024)
-      const refused = await rejection(Promise.resolve().then(() => read(reader, { timeout: 0 })))
-      expectRefusal(refused, 'timeout', 'Cannot read', 0)
+    it(`${name} refuses what is no time before anything happens`, async () => {
+      for (const value of BAD_DURATIONS) {
+        const reader = new FedReader(1024)
+        reader.received(Buffer.from('abc;\n'))
+        const refused = await rejection(Promise.resolve().then(() => read(reader, { timeout: value as number })))
+        expectRefusal(refused, 'timeout', 'Cannot read', value)
+        expect(reader.bytesAvailable).to.equal(5)
+      }
     })
   }
 
