@@ -109,7 +109,8 @@ export class TlsTransport implements Transport, TlsSocketOwner {
       this.#tls = new BareTls(carrier, handshake.options, this, lent.bytes)
     }
     // Before whatever else comes from the carrier, which is not read in this turn.
-    this.#feed()
+    for (const bytes of this.#early) if (!this.#isDestroyed) this.#tls._handle?.receive(bytes)
+    this.#early = []
   }
 
   resume(): void {
@@ -248,12 +249,6 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     // It reads on, whether our reader has room or not.
     this.#isStopped = false
     return socket
-  }
-
-  #feed(): void {
-    const early = this.#early
-    this.#early = []
-    for (const bytes of early) if (!this.#isDestroyed) this.#tls?._handle?.receive(bytes)
   }
 
   #received(buffer: ReadBuffer, length: number): boolean {
