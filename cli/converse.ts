@@ -21,13 +21,16 @@ export interface ConnectAndConverseOptions extends ConverseOptions, Pick<Connect
   readonly tls?: string
   /** The file of the authority of its certificate. */
   readonly ca?: string
+  /** The files of the certificate that the server is shown. */
+  readonly tlsCert?: string
+  readonly tlsKey?: string
 }
 
 /** Connects, and talks until both sides have ended. Gives the exit code. */
 export async function connectAndConverse(where: Target, options: ConnectAndConverseOptions): Promise<number> {
-  const { verbose, tls: name, ca, ...plainOptions } = options
+  const { verbose, tls: name, ca, tlsCert: cert, tlsKey: key, ...plainOptions } = options
   checkInput()
-  const tls = name === undefined ? undefined : await clientTls({ name, ca }, where, '--tls')
+  const tls = name === undefined ? undefined : await clientTls({ name, ca, cert, key }, where, '--tls')
   const connectOptions = tls === undefined ? plainOptions : { ...plainOptions, tls }
   const report = new Report(verbose)
   return await untilSignal(async (signal) => {

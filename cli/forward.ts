@@ -18,6 +18,9 @@ export interface ForwardOptions extends ServeOptions {
   readonly targetTls?: string
   /** The file of the authority of its certificate. */
   readonly targetCa?: string
+  /** The files of the certificate that the target is shown. */
+  readonly targetTlsCert?: string
+  readonly targetTlsKey?: string
 }
 
 /** The client's connection, and the one to the target. */
@@ -25,8 +28,9 @@ const DESCRIPTORS = 2
 
 /** Forwards until a signal comes. Gives the exit code. */
 export async function forward(from: ListenPlace, targets: readonly Target[], options: ForwardOptions): Promise<number> {
-  const { targetTls: name, targetCa: ca } = options
-  const tls = name === undefined ? [] : await Promise.all(targets.map((target) => clientTls({ name, ca }, target, '--target-tls')))
+  const { targetTls: name, targetCa: ca, targetTlsCert: cert, targetTlsKey: key } = options
+  const tls =
+    name === undefined ? [] : await Promise.all(targets.map((target) => clientTls({ name, ca, cert, key }, target, '--target-tls')))
   const upstreams = new Upstreams(targets, tls, options)
   return await serve(from, options, DESCRIPTORS, async (client, session, report) => {
     const upstream = await upstreams.connect(client, session, report)

@@ -72,6 +72,11 @@ export const FORWARD_OPTIONS = {
     otherwise: 'no TLS; the name is the host that is dialled'
   }),
   targetCa: option('<file>', "the authority of the target's certificate", parseFile, { needs: 'targetTls', otherwise: 'those of Node.js' }),
+  targetTlsCert: option('<file>', 'show the target this certificate, with its chain; PEM', parseFile, {
+    needs: 'targetTls',
+    otherwise: 'none'
+  }),
+  targetTlsKey: option('<file>', "that certificate's private key", parseFile, { needs: 'targetTlsCert', otherwise: 'in the same file' }),
   grace,
   log,
   metrics,
@@ -86,6 +91,8 @@ export const CONNECT_OPTIONS = {
     otherwise: 'no TLS; the name is the host that is dialled'
   }),
   ca: option('<file>', "the authority of the server's certificate", parseFile, { needs: 'tls', otherwise: 'those of Node.js' }),
+  tlsCert: option('<file>', 'show the server this certificate, with its chain; PEM', parseFile, { needs: 'tls', otherwise: 'none' }),
+  tlsKey: option('<file>', "that certificate's private key", parseFile, { needs: 'tlsCert', otherwise: 'in the same file' }),
   verbose
 }
 

@@ -21,6 +21,10 @@ export interface ClientTls {
   readonly name: string
   /** The file of the authority, if it is not one of the system's. */
   readonly ca: string | undefined
+  /** The files of the client's own certificate, if it shows one. */
+  readonly cert: string | undefined
+  /** The certificate's own, if it is left out. */
+  readonly key: string | undefined
 }
 
 /** A server's certificate, as it is in its files. */
@@ -65,11 +69,12 @@ export class ServerTls {
  * @throws {UsageError} If the name is none.
  * @throws If the file cannot be read, or what is in it is no good.
  */
-export async function clientTls({ name, ca }: ClientTls, where: Target, flag: string): Promise<TlsClientOptions> {
+export async function clientTls({ name, ca, cert, key = cert }: ClientTls, where: Target, flag: string): Promise<TlsClientOptions> {
   if (name === '' && 'family' in where.target) throw new UsageError(`${flag} needs a name for a Unix socket: ${flag}=NAME`)
   const tls: TlsClientOptions = {
     ...(name !== '' && { serverName: name }),
-    ...(ca !== undefined && { ca: contentOf(ca) })
+    ...(ca !== undefined && { ca: contentOf(ca) }),
+    ...(cert !== undefined && key !== undefined && { cert: contentOf(cert), key: contentOf(key) })
   }
   const nobody = AbortSignal.abort()
   try {

@@ -3,6 +3,7 @@
 import { channel } from 'node:diagnostics_channel'
 import type { Socket } from 'node:net'
 import type { SocketAddress } from './address.ts'
+import type { ConnectionTls } from './tls.ts'
 
 /** A server, as messages name it: the very object that `listen` or `Server.create` returned, so that servers can be told apart. */
 export interface ObservedServer {
@@ -46,6 +47,8 @@ export interface ConnectionCloseMessage extends ConnectionOpenMessage {
   readonly bytesWritten: number
   /** Milliseconds for which it was open; undefined if nobody had subscribed when it opened. */
   readonly duration: number | undefined
+  /** What was agreed on for TLS, as `connection.tls` tells it; null if the connection was plain, or its handshake failed. */
+  readonly tls: Omit<ConnectionTls, 'exportKeyingMaterial'> | null
   /** What `connection.signal.reason` is. */
   readonly reason: unknown
 }

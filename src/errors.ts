@@ -206,3 +206,17 @@ export function asDeliberate<E extends Error>(error: E): E {
 export function isDeliberate(error: Error): boolean {
   return deliberate.has(error)
 }
+
+// A bad certificate or key of one's own is no peer's fault.
+const ownFaults = new WeakSet<Error>()
+
+/** Notes that `error` tells of what its own program has given, and returns it. */
+export function asOwnFault<E extends Error>(error: E): E {
+  ownFaults.add(error)
+  return error
+}
+
+/** Whether `error` tells of what its own program has given. */
+export function isOwnFault(error: Error): boolean {
+  return ownFaults.has(error)
+}

@@ -8,6 +8,7 @@ import {
   DelimiterNotFoundError,
   HandshakeTimeoutError,
   IdleTimeoutError,
+  isOwnFault,
   LimitExceededError,
   ProxyHeaderError,
   ReadTimeoutError,
@@ -52,12 +53,13 @@ const MOST = 100_000
 
 /**
  * Whether the peer or the network alone is at fault for `error`: a reset, a limit of age, idleness, time or length, an end inside what was
- * asked for, a failed dial, a bad PROXY header. A server should at most log such an error; any other is a fault of the program, or
+ * asked for, a failed dial or TLS handshake, a bad PROXY header. A server should at most log such an error; any other is a fault of the program, or
  * something you did yourself, such as using a closed connection.
  *
  * It is recognized by its class, not by its code, at any depth of `cause`. Where an error holds several, as an `AggregateError` or a
  * `SuppressedError` does, all of them have to be the peer's fault: a fault of the program does not hide behind a reset. A dial that failed
- * for lack of descriptors, or because of your `localAddress`, is not the peer's fault. Accepts anything and never throws.
+ * for lack of descriptors, or because of your `localAddress`, is not the peer's fault, nor is a certificate or key of yours that is
+ * unusable. Accepts anything and never throws.
  *
  * @example
  * ```ts
@@ -108,6 +110,7 @@ class Inquiry {
 
 function isOfPeerClass(error: object): boolean {
   try {
+    if (error instanceof TlsError && isOwnFault(error)) return false
     if (error instanceof ConnectError) return !LOCAL_CODES.has((property(error.cause, 'code') as string) ?? '')
     return PEER_ERRORS.some((Class) => error instanceof Class)
   } catch {

@@ -1,8 +1,10 @@
 import { once } from 'node:events'
+import { inspect } from 'node:util'
 import { expect } from 'chai'
 import {
   type ConnectionCloseMessage,
   type ConnectionOpenMessage,
+  type ConnectionTls,
   connect,
   onPortChosenByOs,
   Server,
@@ -10,8 +12,10 @@ import {
   type ServerHandlerEndMessage,
   type ServerHandlerErrorMessage,
   type ServerLimitMessage,
+  TlsContext,
   toHostAndPort
 } from '../src/index.ts'
+import { useCertificates } from './helpers/certificates.ts'
 import { collect } from './helpers/channels.ts'
 import { turns, until } from './helpers/until.ts'
 
@@ -46,6 +50,28 @@ describe('diagnostics channels', () => {
       expect(message.duration).to.be.at.least(0)
     }
     expect(closed.find(({ isAccepted }) => !isAccepted)?.reason).to.equal(connection.signal.reason)
+  })
+
+  it('it-tcp.connection.close and console.log tell what TLS has agreed on, and no keys', async function () {
+    const made = useCertificates(this)
+    using closed = collect<ConnectionCloseMessage>('it-tcp.connection.close')
+    const tls = TlsContext.create({ ...made.a, alpn: ['imap'] })
+    await using server = await Server.create(onPortChosenByOs(LOCAL), { tls }, ({ reader }) => reader.discard())
+    const options = { ca: made.ca.cert, serverName: 'a.test', alpn: ['imap'] }
+    const connection = await connect(toHostAndPort('127.0.0.1', server.listeningOn), { tls: options })
+    const { cipher } = connection.tls as ConnectionTls
+    expect(inspect(connection)).to.match(new RegExp(`, open, TLSv1\\.3 to a\\.test with ${cipher} for imap, read: 0, `))
+    await connection.close()
+    await until(() => closed.length === 2)
+    for (const message of closed) {
+      expect(message.tls).to.include({ version: 'TLSv1.3', cipher, alpn: 'imap', serverName: 'a.test', isAuthorized: !message.isAccepted })
+      expect(message.tls).to.not.have.any.keys('exportKeyingMaterial')
+    }
+    expect(closed.find(({ isAccepted }) => !isAccepted)?.tls?.peerCertificate?.subject).to.equal('CN=a.test')
+    await using plain = await Server.create(onPortChosenByOs(LOCAL), ({ reader }) => reader.discard())
+    await (await connect(toHostAndPort('127.0.0.1', plain.listeningOn))).close()
+    await until(() => closed.length === 4)
+    expect(closed.slice(2).map((message) => message.tls)).to.deep.equal([null, null])
   })
 
   it('it-tcp.connection.close knows no duration of a connection opened before anyone subscribed', async () => {

@@ -1,7 +1,10 @@
 import { runInNewContext } from 'node:vm'
 import { expect } from 'chai'
 import * as errors from '../src/errors.ts'
+import { connect, onPort, Server, TlsContext, toHostAndPort } from '../src/index.ts'
 import { isPeerError } from '../src/peer-error.ts'
+import { useCertificates } from './helpers/certificates.ts'
+import { rejection } from './helpers/rejection.ts'
 
 const ADDRESS = { host: 'example.com', port: 80 }
 const reset = new errors.ConnectionResetError('broke')
@@ -42,6 +45,29 @@ describe('isPeerError', () => {
     for (const code of ['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'EADDRNOTAVAIL', 'EADDRINUSE', 'EACCES']) {
       expect(isPeerError(new errors.ConnectError(ADDRESS, systemError(code))), code).to.equal(false)
     }
+  })
+
+  it('is false for a certificate, a key or an authority of one’s own that is no good, and true for a handshake that failed', async function () {
+    const made = useCertificates(this)
+    const own: (() => unknown)[] = [
+      () => TlsContext.create({ ...made.a, key: made.b.key }),
+      () => TlsContext.create(made.expired),
+      () => TlsContext.create({ ...made.a, cert: made.a.cert.slice(0, 200) }),
+      () => TlsContext.create({ ...made.a, ca: 'none' }),
+      () => TlsContext.create(made.a).replace(made.notYetValid),
+      () => connect(toHostAndPort('127.0.0.1', 9), { tls: { ...made.expired } }),
+      () => connect(toHostAndPort('127.0.0.1', 9), { tls: { secureContext: { ciphers: 'none of them' } } })
+    ]
+    for (const cause of own) {
+      const error = await rejection((async () => cause())())
+      expect(error, String(cause)).to.be.instanceOf(errors.TlsError)
+      expect(isPeerError(error), String(error)).to.equal(false)
+      expect(isPeerError(new Error('wrapped', { cause: error }))).to.equal(false)
+    }
+    await using server = await Server.create(onPort(0, { host: '127.0.0.1' }), { tls: TlsContext.create(made.a) }, () => {})
+    const stranger = await rejection(connect(toHostAndPort('127.0.0.1', server.listeningOn), { tls: true }))
+    expect(stranger).to.be.instanceOf(errors.TlsError)
+    expect(isPeerError(stranger)).to.equal(true)
   })
 
   it('looks at the class, and not at the code or the name', () => {

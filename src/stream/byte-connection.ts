@@ -3,7 +3,7 @@
 import type { Socket } from 'node:net'
 import { formatAddress, type SocketAddress } from '../address.ts'
 import { Deferred, muted } from '../async/deferred.ts'
-import { AbortController } from '../async/platform.ts'
+import { AbortController, setImmediate } from '../async/platform.ts'
 import type { StallTimer } from '../async/stall-timer.ts'
 import { startTimer } from '../async/timer.ts'
 import type { CloseOptions, Connection } from '../connection.ts'
@@ -255,9 +255,14 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
     const at = performance.now() + delay
     if (at >= this.#forceAt) return
     this.#forceAt = at
-    this.#after(delay, () => {
-      if (this.outgoing.bytesPending > 0) this.breakOff(this.#closedError(`Not everything was handed over within ${delay} ms of close()`))
-    })
+    // What the system has taken may be told only at the end of the turn.
+    this.#after(delay, () =>
+      setImmediate(() => {
+        if (this.outgoing.bytesPending > 0) this.breakOff(this.#closedError(`Not everything was handed over within ${delay} ms of close()`))
+        // The end itself may wait for the peer, over TLS.
+        else if (!this.outgoing.isFinished) this.#after(DEFAULT_LINGER, () => this.#transport.reset())
+      })
+    )
   }
 
   // Everything is sent: give the peer time to read it and to answer with its FIN. Closed with unread input, TCP would reset what is in flight.

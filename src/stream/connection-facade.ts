@@ -53,10 +53,17 @@ export class ConnectionFacade<A extends SocketAddress> extends ByteStreamFacade 
     return detach(under(this))
   }
 
+  get #overTls(): string {
+    const { tls } = this
+    if (tls === null) return ''
+    const asked = tls.serverName === null ? '' : ` to ${tls.serverName}`
+    return `, ${tls.version}${asked} with ${tls.cipher}${tls.alpn === null ? '' : ` for ${tls.alpn}`}`
+  }
+
   override [inspect.custom](): string {
     const { init, incoming, outgoing, state } = under(this)
     const ends = `${formatAddress(init.localAddress)} ${init.isAccepted ? '<-' : '->'} ${formatAddress(init.remoteAddress)}`
-    return `Connection { ${ends}, ${state}, read: ${incoming.bytesRead}, written: ${outgoing.bytesWritten}, pending: ${outgoing.bytesPending} }`
+    return `Connection { ${ends}, ${state}${this.#overTls}, read: ${incoming.bytesRead}, written: ${outgoing.bytesWritten}, pending: ${outgoing.bytesPending} }`
   }
 }
 

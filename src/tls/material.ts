@@ -2,7 +2,7 @@
 
 import type { KeyObject, X509Certificate } from 'node:crypto'
 import type { SecureContext, SecureContextOptions } from 'node:tls'
-import { TlsError } from '../errors.ts'
+import { asOwnFault, TlsError } from '../errors.ts'
 import { nodeCrypto, nodeTls } from '../system/node-tls.ts'
 import type { Pem, TlsIdentity, TlsOptions } from '../tls.ts'
 import { DEFAULT_MIN_VERSION } from './options.ts'
@@ -22,7 +22,7 @@ export function checkIdentity(action: string, { cert, key, passphrase }: TlsIden
   checkValidNow(action, validity)
   const leaf = chain[0] as X509Certificate
   if (!leaf.checkPrivateKey(readKey(action, key, passphrase))) {
-    throw new TlsError(`${action} as 'key' must be the key of 'cert': received that of another certificate than ${quoted(leaf)}`)
+    throw unusable(`${action} as 'key' must be the key of 'cert': received that of another certificate than ${quoted(leaf)}`)
   }
   return validity
 }
@@ -30,9 +30,8 @@ export function checkIdentity(action: string, { cert, key, passphrase }: TlsIden
 /** Checks that now is within `validity`. */
 export function checkValidNow(action: string, { from, to, subject }: Validity): void {
   const now = Date.now()
-  if (now > to) throw new TlsError(`${action} as 'cert' must be valid now: received one for ${subject} that expired at ${iso(to)}`)
-  if (now < from)
-    throw new TlsError(`${action} as 'cert' must be valid now: received one for ${subject} that is not valid before ${iso(from)}`)
+  if (now > to) throw unusable(`${action} as 'cert' must be valid now: received one for ${subject} that expired at ${iso(to)}`)
+  if (now < from) throw unusable(`${action} as 'cert' must be valid now: received one for ${subject} that is not valid before ${iso(from)}`)
 }
 
 /** Checks that `ca` has certificates, and that all of them can be read. */
@@ -56,7 +55,7 @@ export function makeSecureContext(action: string, options: TlsOptions, more: Sec
       ...more
     })
   } catch (cause) {
-    throw new TlsError(`${action}: ${(cause as Error).message}`, { cause })
+    throw unusable(`${action}: ${(cause as Error).message}`, { cause })
   }
 }
 
@@ -88,18 +87,18 @@ function readCertificates(action: string, name: string, pem: Pem): X509Certifica
       if (CERTIFICATES.includes(label as string)) blocks.push(text.slice(begun?.at, index + line.length))
       begun = undefined
     } else {
-      throw new TlsError(`${must}: received ${received} with '${line}' where none is due`)
+      throw unusable(`${must}: received ${received} with '${line}' where none is due`)
     }
   }
-  if (begun !== undefined) throw new TlsError(`${must}: received ${received} without the END line of a ${begun.label}`)
+  if (begun !== undefined) throw unusable(`${must}: received ${received} without the END line of a ${begun.label}`)
   const [last = ''] = text.trimEnd().split('\n').slice(-1)
-  if (last.startsWith('-') && !last.startsWith('-----END')) throw new TlsError(`${must}: received ${received} that end inside '${last}'`)
-  if (blocks.length === 0) throw new TlsError(`${must}: received ${received}`)
+  if (last.startsWith('-') && !last.startsWith('-----END')) throw unusable(`${must}: received ${received} that end inside '${last}'`)
+  if (blocks.length === 0) throw unusable(`${must}: received ${received}`)
   return blocks.map((block, index) => {
     try {
       return new (nodeCrypto().X509Certificate)(block)
     } catch (cause) {
-      throw new TlsError(`${must}: received ${received} of which certificate ${index + 1} cannot be read`, { cause })
+      throw unusable(`${must}: received ${received} of which certificate ${index + 1} cannot be read`, { cause })
     }
   })
 }
@@ -112,10 +111,10 @@ function readKey(action: string, pem: Pem, passphrase: string | undefined): KeyO
     const received = text === '' ? "''" : `${text.length} characters`
     // Which code Node.js has for it depends on the format of the key.
     if (passphrase === undefined && text.includes('ENCRYPTED')) {
-      throw new TlsError(`${action} as 'key' must come with its 'passphrase': received an encrypted key without`, { cause })
+      throw unusable(`${action} as 'key' must come with its 'passphrase': received an encrypted key without`, { cause })
     }
     const also = passphrase === undefined ? '' : " that 'passphrase' opens"
-    throw new TlsError(`${action} as 'key' must be a private key in PEM${also}: received ${received}`, { cause })
+    throw unusable(`${action} as 'key' must be a private key in PEM${also}: received ${received}`, { cause })
   }
 }
 
@@ -141,4 +140,9 @@ function bufferOf(pem: Pem): Buffer {
 
 function iso(time: number): string {
   return new Date(time).toISOString()
+}
+
+// Whoever is to be secured has no part in it.
+function unusable(message: string, options?: ErrorOptions): TlsError {
+  return asOwnFault(new TlsError(message, options))
 }

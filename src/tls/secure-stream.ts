@@ -1,11 +1,12 @@
 // Node's TLS over a stream of ours, by documented members, and what it says of the peer's certificate.
 
-import type { Duplex } from 'node:stream'
+import { Duplex } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
 import { setImmediate } from '../async/platform.ts'
 import type { WriteEntry } from '../stream/transport.ts'
 import { nodeTls } from '../system/node-tls.ts'
 import { canWrapHandles, type TlsSocketInternals } from '../system/tls-socket.ts'
+import type { Callback } from './carried-writes.ts'
 import type { Handshake } from './handshake.ts'
 
 const isBun = process.versions.bun !== undefined
@@ -34,15 +35,39 @@ export function whenDrained(under: Duplex, done: () => void): void {
 
 /** Ends `under`, where {@link QUIRKS.leavesCarrierOpen}, once it has taken the last that TLS had for it. */
 export function endWhenQuiet(under: Duplex): void {
-  setImmediate(() =>
-    setImmediate(() => {
-      if (under.writableLength === 0) under.end()
-    })
-  )
+  twoTurnsLater(() => {
+    if (under.writableLength === 0) under.end()
+  })
 }
 
-/** Bytes as a transport takes them. */
-export function entryOf(chunk: Buffer): WriteEntry {
+/** Behind whatever the streams under and over TLS have still to tell each other. */
+export function twoTurnsLater(then: () => void): void {
+  setImmediate(() => setImmediate(then))
+}
+
+/** What carries the bytes of a stream. */
+export interface StreamCarrier {
+  readOn(): void
+  carry(entries: WriteEntry[], callback: Callback): void
+  end(callback: Callback): void
+}
+
+/** A stream whose bytes somebody else carries. */
+export function carriedStream({ readOn, carry, end }: StreamCarrier): Duplex {
+  return new Duplex({
+    allowHalfOpen: true,
+    read: readOn,
+    write: (chunk: Buffer, _encoding, callback) => carry([entryOf(chunk)], callback),
+    writev: (chunks, callback) =>
+      carry(
+        chunks.map(({ chunk }) => entryOf(chunk as Buffer)),
+        callback
+      ),
+    final: end
+  })
+}
+
+function entryOf(chunk: Buffer): WriteEntry {
   return { chunk, encoding: 'buffer', byteLength: chunk.byteLength }
 }
 

@@ -10,7 +10,8 @@ import { canWrapHandles, carrierHandle } from '../system/tls-socket.ts'
 import type { Handshake } from './handshake.ts'
 import type { Reservation } from './reservation.ts'
 import { StreamTlsTransport } from './stream-tls-transport.ts'
-import { type TlsInit, TlsTransport } from './tls-transport.ts'
+import type { TlsInit } from './tls-init.ts'
+import { TlsTransport } from './tls-transport.ts'
 
 /** Finds out how to shake hands; it may read for that what arrives, and then puts it to `early`. */
 export type Prepare = (

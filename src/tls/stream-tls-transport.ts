@@ -4,24 +4,30 @@
 // carrier ends without one is seen here.
 
 import type { Socket } from 'node:net'
-import { Duplex } from 'node:stream'
+import type { Duplex } from 'node:stream'
 import { nextTick, setImmediate } from '../async/platform.ts'
-import { handedOver, type ReadBuffer } from '../stream/read-buffer.ts'
+import { handedOver, RECORD_SIZE, type ReadBuffer } from '../stream/read-buffer.ts'
 import type { EndKind, Transport, TransportEvents, WriteEntry } from '../stream/transport.ts'
 import type { TlsSocketInternals } from '../system/tls-socket.ts'
 import type { ConnectionTls } from '../tls.ts'
+import { type Callback, CarriedWrites } from './carried-writes.ts'
 import { RecordBoundary } from './record-boundary.ts'
-import { chainError, endedWithPeer, endWhenQuiet, entryOf, QUIRKS, secureStream, whenDrained } from './secure-stream.ts'
+import {
+  carriedStream,
+  chainError,
+  endedWithPeer,
+  endWhenQuiet,
+  QUIRKS,
+  secureStream,
+  twoTurnsLater,
+  whenDrained
+} from './secure-stream.ts'
 import { handshakeError, isOfOpenSsl, recordError } from './tls-error.ts'
-import type { TlsInit } from './tls-transport.ts'
-
-const GATHER_SIZE = 16_384
-
-type Callback = (error?: Error | null) => void
+import type { TlsInit } from './tls-init.ts'
 
 /** Takes over `carrier`, whose owner it is from then on. `early` are bytes that came from it before: they belong to the handshake. */
 export class StreamTlsTransport implements Transport, TransportEvents {
-  readonly gatherSize = GATHER_SIZE
+  readonly gatherSize = RECORD_SIZE
   readonly mustEnd = true
   readonly unsent = undefined
   tls: ConnectionTls | undefined
@@ -29,13 +35,11 @@ export class StreamTlsTransport implements Transport, TransportEvents {
   readonly #init: TlsInit
   readonly #early: readonly Uint8Array[]
   readonly #boundary = new RecordBoundary()
+  readonly #writes: CarriedWrites
   readonly #under: Duplex
   #socket: TlsSocketInternals | undefined
   #events: TransportEvents | undefined
-  #sent: Callback | undefined
   #ending: Callback | undefined
-  #taken = 0
-  #sending = 0
   #isDestroyed = false
   #isStopped = false
   #isUnderFull = false
@@ -44,21 +48,19 @@ export class StreamTlsTransport implements Transport, TransportEvents {
   #hasEnded = false
   #isWriting = false
   #isEnding = false
+  // What the carrier broke of, while what it brought before is still decrypted.
+  #brokenBy: Error | undefined
+  #isReleased = false
 
   constructor(carrier: Transport, init: TlsInit, early: readonly Uint8Array[] = []) {
     this.#carrier = carrier
     this.#init = init
     this.#early = early
-    this.#under = new Duplex({
-      allowHalfOpen: true,
-      read: () => this.#readOn(),
-      write: (chunk: Buffer, _encoding, callback) => this.#carry([entryOf(chunk)], callback),
-      writev: (chunks, callback) =>
-        this.#carry(
-          chunks.map(({ chunk }) => entryOf(chunk as Buffer)),
-          callback
-        ),
-      final: (callback) => {
+    this.#writes = new CarriedWrites(carrier)
+    this.#under = carriedStream({
+      readOn: () => this.#readOn(),
+      carry: (entries, callback) => this.#carry(entries, callback),
+      end: (callback) => {
         this.#ending = callback
         carrier.end()
       }
@@ -74,7 +76,7 @@ export class StreamTlsTransport implements Transport, TransportEvents {
   }
 
   get taken(): number {
-    return this.#taken + this.#sending - (this.#carrier.unsent ?? this.#sending)
+    return this.#writes.taken
   }
 
   open(events: TransportEvents): void {
@@ -136,36 +138,39 @@ export class StreamTlsTransport implements Transport, TransportEvents {
     this.#giveUp('reset')
   }
 
-  // News of the carrier -----------------------------------------------------------------------------------------------
-
   received(buffer: ReadBuffer, length: number): boolean {
     return this.#pass(buffer.keep(length)) && !(QUIRKS.readsAhead && this.#isStopped)
   }
 
   written(error?: Error): void {
-    const sent = this.#sent
-    this.#sent = undefined
-    this.#taken += this.#sending
-    this.#sending = 0
-    sent?.(error)
+    // The stream is not told, which would throw away what it has to read.
+    if (error !== undefined && this.tls !== undefined) this.#wrote(error)
+    else this.#writes.settle(error)
   }
 
   finished(error?: Error): void {
-    this.#ending?.(error)
+    if (error !== undefined && this.tls !== undefined) this.#tell('finished', error)
+    else this.#ending?.(error)
   }
 
   ended(kind: EndKind): void {
     this.#hasCarrierEnded = true
     // TLS in TLS: what was cut off below is cut off here.
-    if (kind === 'orderly') this.#look()
-    else this.#look('cut')
+    this.#look(kind)
   }
 
+  /** What has arrived is delivered first, whether or not the reader has room for it. */
   broken(cause: Error): void {
-    this.#failed(cause)
+    this.#brokenBy = cause
+    this.#hasCarrierEnded = true
+    if (this.tls === undefined) this.#failed(cause)
+    else this.resume()
+    this.#look()
   }
 
   released(): void {
+    this.#isReleased = true
+    if (this.#brokenBy !== undefined && !this.#isDestroyed) return
     this.#isDestroyed = true
     this.#under.destroy()
     this.#socket?.destroy()
@@ -174,17 +179,13 @@ export class StreamTlsTransport implements Transport, TransportEvents {
     this.#events?.released()
   }
 
-  // -------------------------------------------------------------------------------------------------------------------
-
   #carry(entries: WriteEntry[], callback: Callback): void {
     if (this.#isDestroyed) {
       callback(new Error('the connection was closed'))
       return
     }
-    this.#sending = entries.reduce((sum, { byteLength }) => sum + byteLength, 0)
     if (this.#isEnding) endWhenQuiet(this.#under)
-    this.#sent = callback
-    if (this.#carrier.write(entries)) this.written()
+    this.#writes.send(entries, callback)
   }
 
   // Gives whether more can be taken.
@@ -210,7 +211,8 @@ export class StreamTlsTransport implements Transport, TransportEvents {
       this.#end('orderly')
       return false
     }
-    this.#isStopped = !(this.#events as TransportEvents).received(handedOver(chunk), chunk.byteLength)
+    const goesOn = (this.#events as TransportEvents).received(handedOver(chunk), chunk.byteLength)
+    this.#isStopped = !goesOn && this.#brokenBy === undefined
     return !this.#isStopped
   }
 
@@ -218,15 +220,14 @@ export class StreamTlsTransport implements Transport, TransportEvents {
   #look(kind?: EndKind): void {
     if (!this.#hasCarrierEnded || this.#isLooking) return
     this.#isLooking = true
-    setImmediate(() =>
-      setImmediate(() => {
-        this.#isLooking = false
-        // It is looked at again when the reader goes on, and when the stream is empty.
-        if (this.#isStopped || this.#under.readableLength > 0) return
-        const mayEnd = kind !== 'cut' && this.#init.handshake.closeNotify === 'optional' && this.#boundary.isReached
-        this.#end(mayEnd ? 'orderly' : 'cut')
-      })
-    )
+    twoTurnsLater(() => {
+      this.#isLooking = false
+      // It is looked at again when the reader goes on, and when the stream is empty.
+      if (this.#isStopped || this.#under.readableLength > 0) return
+      const mayEnd = kind !== 'cut' && this.#init.handshake.closeNotify === 'optional' && this.#boundary.isReached
+      if (this.#brokenBy !== undefined) this.#failed(this.#brokenBy)
+      else this.#end(mayEnd ? 'orderly' : 'cut')
+    })
   }
 
   #end(kind: EndKind): void {
@@ -254,13 +255,12 @@ export class StreamTlsTransport implements Transport, TransportEvents {
   }
 
   #tell(news: 'written' | 'finished', error: Error | null | undefined): void {
+    if (news === 'written') this.#isWriting = false
     if (!this.#isDestroyed) this.#events?.[news](error ? this.#causeOf(error) : undefined)
   }
 
   #wrote(error: Error | null | undefined): void {
-    if (!this.#isWriting) return
-    this.#isWriting = false
-    this.#tell('written', error)
+    if (this.#isWriting) this.#tell('written', error)
   }
 
   #finish(error: Error | null | undefined): void {
@@ -286,6 +286,7 @@ export class StreamTlsTransport implements Transport, TransportEvents {
     if (this.#isDestroyed) return
     this.#isDestroyed = true
     this.#carrier[how]()
+    if (this.#isReleased) nextTick(() => this.released())
     // Deno fails the process if what is about to begin a handshake is gone by then.
     setImmediate(() => {
       this.#under.destroy()

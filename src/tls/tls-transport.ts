@@ -11,27 +11,19 @@ import type { Transport, TransportEvents, WriteEntry } from '../stream/transport
 import { BareTls } from '../system/bare-tls.ts'
 import { EALREADY, readNextRecordInto, type TlsSocketOwner } from '../system/native-tls.ts'
 import type { StreamHandle } from '../system/node-internals.ts'
+import { systemErrorNamed } from '../system/system-error.ts'
 import { type CarrierHandle, carrierHandle, closeByReset, createTlsSocket, disown, type TlsSocketInternals } from '../system/tls-socket.ts'
 import type { ConnectionTls } from '../tls.ts'
-import type { Handshake } from './handshake.ts'
 import { RecordMemory } from './record-memory.ts'
+import { sayHello } from './say-hello.ts'
+import { ifStalled } from './stalled.ts'
 import { handshakeError, isOfOpenSsl, recordError } from './tls-error.ts'
+import type { TlsInit } from './tls-init.ts'
 
 /** What TLSWrap gathers is copied, and a record has no more; a longer buffer goes as it is. */
 const GATHER_SIZE = RECORD_SIZE
 /** What TLSWrap hands over in one go: ten buffers of 16 KiB are the most. */
 const AT_ONCE = 131_072
-
-/** What is asked of a transport that speaks TLS. */
-export interface TlsInit {
-  readonly handshake: Handshake
-  /** The peer's address, for messages. */
-  readonly peer: string
-  /** Called when the handshake is done and the peer verified. */
-  readonly secured: () => void
-  /** Called in its place, and instead of `broken`, when that fails, or the connection is closed before. */
-  readonly failed: (error: Error) => void
-}
 
 /**
  * Takes over `carrier`, which must be connected, with nothing in flight and nobody else reading from it; a handle must suit {@link canBeBare}. `early`
@@ -57,6 +49,8 @@ export class TlsTransport implements Transport, TlsSocketOwner {
   #isShortWrite = false
   #isInFlight = false
   #endsBehindWrite = false
+  // Behind it a FIN is no mere truncation.
+  #writeError: Error | undefined
   readonly #memory = new RecordMemory()
   readonly #onWritten = (error?: Error | null): void => this.#written(error ?? undefined)
 
@@ -103,7 +97,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
       }
       const tls = createTlsSocket(carrier, handshake.options, this, lent.bytes)
       this.#tls = tls
-      if (!handshake.isServer) this.#sayHello(tls)
+      if (!handshake.isServer) sayHello(tls, handshake)
     } else {
       this.#raw = carrier
       this.#tls = new BareTls(carrier, handshake.options, this, lent.bytes)
@@ -129,6 +123,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     else tls._write(isShort(chunk) ? short.copy(chunk) : chunk, encoding, this.#onWritten)
     this.#isWriting = false
     this.#isInFlight = !this.#isHandedOver
+    if (this.#hasEnded) this.#breakIfStalled()
     return this.#isHandedOver
   }
 
@@ -190,8 +185,11 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     if (this.#isDestroyed || this.#hasEnded) return
     this.#hasEnded = true
     const isOrderly = this.#isStopped || this.#raw?.readStart() === EALREADY
-    if (this.tls !== undefined) this.#events?.ended(isOrderly ? 'orderly' : 'cut')
-    else this.failed(new Error('the peer ended the connection during the handshake'))
+    const error = this.#writeError
+    if (this.tls === undefined) this.failed(new Error('the peer ended the connection during the handshake'))
+    else if (error === undefined || isOrderly) this.#events?.ended(isOrderly ? 'orderly' : 'cut')
+    if (error !== undefined) this.#break(error)
+    this.#breakIfStalled()
   }
 
   shookHands(): void {
@@ -225,20 +223,6 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     this.#events?.released()
   }
 
-  // -------------------------------------------------------------------------------------------------------------------
-
-  #sayHello(tls: TlsSocketInternals): void {
-    const { handshake } = this.#init
-    const handle = tls._handle
-    if (handle === null) return
-    handle.enableSessionCallbacks()
-    handle.onnewsession = (_id, session) => handshake.keep(session)
-    const session = handshake.takeSession()
-    if (session !== undefined) handle.setSession(session)
-    if (handshake.askFor !== undefined) tls.setServername(handshake.askFor)
-    tls._start()
-  }
-
   // It carries the bytes from now on.
   #socketOver(bare: BareTls): TlsSocketInternals {
     this.#memory.leave(true)
@@ -263,8 +247,8 @@ export class TlsTransport implements Transport, TlsSocketOwner {
       return
     }
     this.#isInFlight = false
-    if (this.#isWriting) nextTick(() => this.#events?.written(this.#causeOf(error as Error)))
-    else this.#events?.written(error && this.#causeOf(error))
+    if (this.#isWriting) nextTick(() => this.#tell('written', error))
+    else this.#tell('written', error)
     if (this.#endsBehindWrite && !this.#isInFlight) this.end()
   }
 
@@ -275,11 +259,28 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     // TLSWrap ends the process if it is given another write.
     this.#endsBehindWrite = this.#isInFlight
     if (this.#isInFlight) return
-    const finished = (error?: Error | null): void => {
-      if (!this.#isDestroyed) this.#events?.finished(error ? this.#causeOf(error) : undefined)
-    }
+    const finished = (error?: Error | null): void => this.#tell('finished', error ?? undefined)
     if (tls._handle.writeQueueSize === 0) tls._final(finished)
     else tls._write('', 'latin1', (error) => (error ? finished(error) : this.end()))
+  }
+
+  #tell(news: 'written' | 'finished', error: Error | undefined): void {
+    if (this.#isDestroyed) return
+    if (error !== undefined) this.#writeError ??= this.#causeOf(error)
+    this.#events?.[news](error && this.#writeError)
+    // Nobody reads any more, who would notice that the peer is gone.
+    if (error !== undefined && this.#hasEnded) this.#break(this.#writeError as Error)
+  }
+
+  // Whoever has not ended is told by what is read.
+  #breakIfStalled(): void {
+    if (!this.#isDestroyed) ifStalled(this.#tls?._handle, this.#raw, () => this.#break(systemErrorNamed('ECONNRESET', 'write')))
+  }
+
+  #break(error: Error): void {
+    if (this.#isDestroyed) return
+    this.reset()
+    this.#events?.broken(error)
   }
 
   #broke(error: Error): void {

@@ -12,6 +12,12 @@ import { until } from '../helpers/until.ts'
 
 const HOST = '127.0.0.1'
 
+interface EchoOptions {
+  readonly isSecure?: boolean
+  readonly path?: string
+  readonly clientCert?: 'none' | 'required'
+}
+
 describe('TLS of the command', function () {
   this.timeout(30_000)
   const scope = useScope()
@@ -25,10 +31,13 @@ describe('TLS of the command', function () {
   const certificate = (name = 'a'): string[] => ['--tls-cert', file(`${name}.pem`), '--tls-key', file(`${name}.key`)]
 
   /** An echo that speaks TLS, or does not; each connection that it has had. */
-  async function echo({ isSecure = true, path }: { isSecure?: boolean; path?: string } = {}) {
+  async function echo({ isSecure = true, path, clientCert = 'none' }: EchoOptions = {}) {
     const connections: Connection[] = []
     const errors: unknown[] = []
-    const options = { onHandlerError: (_: unknown, error: unknown) => errors.push(error), ...(isSecure && { tls: serverContext(made) }) }
+    const options = {
+      onHandlerError: (_: unknown, error: unknown) => errors.push(error),
+      ...(isSecure && { tls: serverContext(made, { server: { ca: made.ca.cert, clientCert } }) })
+    }
     const handler = async (connection: Connection): Promise<void> => {
       connections.push(connection)
       await connection.writer(connection.reader)
@@ -188,6 +197,24 @@ describe('TLS of the command', function () {
       expect([first.connections, second.connections]).to.deep.equal([[], []])
     })
 
+    it('--target-tls-cert shows the target a certificate; one that is no good is refused before it listens', async () => {
+      const { target, connections } = await echo({ clientCert: 'required' })
+      const tls = ['--target-tls=a.test', '--target-ca', file('ca.pem')]
+      const shown = [...tls, '--target-tls-cert', file('client.pem'), '--target-tls-key', file('client.key')]
+      const { target: port } = await startListening(scope, ['forward', '0', target, ...shown])
+      await using client = await connect(toHostAndPort(HOST, port as number))
+      expect(await talk(client)).to.equal('hello')
+      expect(connections[0]?.tls).to.include({ isAuthorized: true })
+      expect(connections[0]?.tls?.peerCertificate?.subject).to.equal('CN=client')
+      const { target: without } = await startListening(scope, ['forward', '0', target, ...tls])
+      await using refused = await connect(toHostAndPort(HOST, without as number))
+      expect(await talk(refused).catch((error: Error) => error.name)).to.be.oneOf(['ConnectionResetError', null])
+      const wrong = ['--target-tls-cert', file('client.pem'), '--target-tls-key', file('b.key')]
+      const { code, stderr } = await runCommand(['forward', '0', target, ...tls, ...wrong])
+      expect(code).to.equal(1)
+      expect(stderr).to.include("'key' must be the key of 'cert'")
+    })
+
     it('both ways: TLS to clients, and TLS to the target', async () => {
       const { target, connections } = await echo()
       const args = ['forward', '0', target, ...certificate(), '--target-tls', '--target-ca', file('ca.pem')]
@@ -224,6 +251,18 @@ describe('TLS of the command', function () {
       const { code, stdout, stderr } = await runCommand(['connect', target, '--tls', '--ca', file('ca.pem'), '-v'], { input: 'hello' })
       expect({ code, stdout }, stderr).to.deep.equal({ code: 0, stdout: 'hello' })
       expect(stderr).to.match(/, over TLSv1\.3 with TLS_\w+\n/)
+    })
+
+    it('--tls-cert shows the server a certificate, whose key may be in the same file', async () => {
+      const { target, connections } = await echo({ clientCert: 'required' })
+      const both = join(scope.tempDir(), 'both.pem')
+      writeFileSync(both, made.client.cert + made.client.key)
+      const shown = ['connect', target, '--tls=a.test', '--ca', file('ca.pem'), '--tls-cert', both]
+      expect(await runCommand(shown, { input: 'hello\n' })).to.include({ code: 0, stdout: 'hello\n' })
+      expect(connections[0]?.tls?.peerCertificate?.subject).to.equal('CN=client')
+      const { code, stderr } = await runCommand(['connect', target, '--tls-cert', both])
+      expect(code).to.equal(2)
+      expect(stderr).to.include('--tls-cert')
     })
 
     it('refuses whom it cannot verify with code 1, and sends nothing', async () => {

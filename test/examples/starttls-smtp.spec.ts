@@ -38,6 +38,30 @@ describe('starttls-smtp', function () {
     expect(stdout).to.match(/TLS started with cipher TLSv1\.3/)
   })
 
+  it('takes a mail of msmtp, which verifies it, over TLS, and none from one that does not start it', async function () {
+    needs(this, 'msmtp')
+    const server = await mailServer()
+    const to = [
+      '--host=localhost',
+      `--port=${server.port}`,
+      '--domain=x',
+      '--from=c@d.test',
+      '--auth=off',
+      '--timeout=20',
+      '--file=/dev/null'
+    ]
+    const input = 'Subject: greetings\n\nHello, world\n.a line with a dot\n'
+    const secured = [...to, '--tls=on', '--tls-starttls=on', `--tls-trust-file=${file('ca.pem')}`, 'a@b.test']
+    const { code, stdout, stderr } = await run('msmtp', secured, { input })
+    expect(code, stdout + stderr).to.equal(0)
+    expect(await server.line()).to.match(/^FROM:<c@d\.test> TO:<a@b\.test>: \d+ characters over TLSv1\.3$/)
+    const unknown = [...to, '--tls=on', '--tls-starttls=on', `--tls-trust-file=${file('strangers-ca.pem')}`, 'a@b.test']
+    expect((await run('msmtp', unknown, { input })).stderr).to.include('certificate verification failed')
+    const plain = await run('msmtp', [...to, '--tls=off', 'a@b.test'], { input })
+    expect(plain.code).to.not.equal(0)
+    expect(plain.stderr).to.include('530 say STARTTLS first')
+  })
+
   it('refuses a mail of swaks without TLS', async function () {
     needs(this, 'swaks')
     const server = await mailServer()

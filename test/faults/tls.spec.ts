@@ -18,6 +18,7 @@ import { useScope } from '../helpers/scope.ts'
 import { CAN_GATE_IN_KERNEL, type Handler } from '../helpers/settings.ts'
 import { VERSIONS } from '../helpers/tls-ends.ts'
 import { clientOptions, serverContext } from '../helpers/tls-pair.ts'
+import { startTlsClient } from '../helpers/tls-peer.ts'
 import { turns, until } from '../helpers/until.ts'
 
 const HOST = '127.0.0.1'
@@ -191,6 +192,36 @@ for (const version of VERSIONS) {
       expect((await reader.readAll({ maxLength: 1_000_000 })).byteLength).to.equal(BULK.length)
       expect(await reader.read()).to.equal(null)
     })
+
+    for (const closeNotify of ['required', 'optional'] as const) {
+      it(`clients that are gone when their session tickets are sent keep no slot, and no flush waits for them (closeNotify ${closeNotify})`, async () => {
+        const tls = serverContext(made, { version, server: { closeNotify } })
+        let served = 0
+        const server = await create({ tls, maxConnections: 4 }, async ({ reader, writer }) => {
+          served++
+          // Both a handler that ends with the peer, and one that goes on writing.
+          await reader.discard().catch(() => {})
+          if (served % 2 === 0) return
+          for (let round = 0; round < 5; round++) {
+            writer.write('anybody there?')
+            await writer.flushed()
+          }
+        })
+        for (let round = 0; round < 40; round++) {
+          const socket = await rawClient(scope, server.listeningOn)
+          const client = startTlsClient(socket, version)
+          await once(client, 'secureConnect')
+          if (round % 4 < 2) client.write('x')
+          client.resetAndDestroy()
+        }
+        const client = await foreign(server)
+        client.resume().end('the last')
+        await once(client, 'close')
+        await until(() => server.numConnections === 0, 'no slot is taken')
+        expect(served).to.be.greaterThan(20)
+        expect(server.isClosed).to.equal(false)
+      })
+    }
 
     it('contextFor is asked each time: no answer is kept', async () => {
       const contexts = [made.a, made.a2].map((issued) => serverContext(made, { version, server: issued }))

@@ -47,6 +47,11 @@ let made: Certificates | undefined
 export function useCertificates(context: Context): Certificates {
   needs(context, 'openssl')
   context.timeout(60_000)
+  return certificates()
+}
+
+/** The same where openssl is known to be there. */
+export function certificates(): Certificates {
   made ??= make()
   return made
 }

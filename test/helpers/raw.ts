@@ -75,8 +75,10 @@ export async function closedPort(): Promise<number> {
 /** Everything that comes until the peer's FIN; rejects on a reset. The socket stays open for writing. */
 export async function readToEnd(socket: Socket): Promise<Buffer> {
   const chunks: Buffer[] = []
+  // One that speaks TLS reads an end although it is paused.
+  const isOver = socket.readableEnded
   socket.on('data', (chunk: Buffer) => chunks.push(chunk)).resume()
-  await once(socket, 'end')
+  if (!isOver) await once(socket, 'end')
   return Buffer.concat(chunks)
 }
 

@@ -3,8 +3,9 @@
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { expect } from 'chai'
-import { type Connection, ConnectionResetError, type Reader, type ReadOptions } from '../../src/index.ts'
+import { type Connection, ConnectionResetError, type Reader, type ReadOptions, TruncatedError } from '../../src/index.ts'
 import { type Random, randomPieces } from './random.ts'
+import type { Transport } from './transports.ts'
 import { turns, until } from './until.ts'
 
 export const KIB = 1024
@@ -192,6 +193,11 @@ export async function breakOff(connection: Connection, peer: Socket, last = ''):
   if (isTcp) peer.resetAndDestroy()
   else peer.destroy()
   if (!peer.closed) await once(peer, 'close')
+}
+
+/** A reset that came with data or behind a failed write: over TLS, where Node.js says that it is an end, it is told as one that was cut off. */
+export function expectCut({ tls }: Transport, error: unknown, ...codes: string[]): void {
+  if (tls === undefined || !(error instanceof TruncatedError)) expectReset(error, ...codes)
 }
 
 export function expectReset(error: unknown, ...codes: string[]): void {

@@ -13,11 +13,15 @@ import { Server } from '../../src/server.ts'
 import { kernelGateAvailable } from '../../src/system/descriptors.ts'
 import { MemoryNetwork } from '../../src/testing.ts'
 import { onFile, onPort } from '../../src/where-to-listen.ts'
+import { useCertificates } from './certificates.ts'
 import { memoryClient } from './memory-peer.ts'
 import { isAvailable, skipIf } from './programs.ts'
 import { rawClient, type Target } from './raw.ts'
 import { type Scope, useScope } from './scope.ts'
+import { contextOf, startTlsClient, type TlsKind } from './tls-peer.ts'
 import { until } from './until.ts'
+
+const TLS: TlsKind = { version: 'TLSv1.3', closeNotify: 'required' }
 
 /** Whether the kernel gate is to be had here. */
 export const CAN_GATE_IN_KERNEL = process.env.IT_TCP_GATE !== 'userland' && kernelGateAvailable()
@@ -30,6 +34,8 @@ export interface Setting {
   readonly isKernel: boolean
   /** Whether there are no sockets: a network in memory has a queue of its own, and a gate as in the kernel. */
   readonly isMemory: boolean
+  /** Whether both speak TLS: a client is one as soon as it is connected, and its handshake is over when the server lets it in. */
+  readonly isTls: boolean
   readonly scope: Scope
   /** The warnings of this process since the test began, which are not printed. */
   readonly warnings: readonly Warning[]
@@ -58,6 +64,9 @@ export function inEverySetting(define: (setting: Setting) => void, only: { isTcp
   describe('in memory', () => {
     define(useSetting(true, true, true))
   })
+  describe('over TLS, gate in the kernel', () => {
+    define(useSetting(true, true, false, true))
+  })
 }
 
 /** The same where there are sockets. */
@@ -72,7 +81,7 @@ export function inEverySocketSetting(define: (setting: Setting) => void, only: {
   }
 }
 
-function useSetting(isTcp: boolean, isKernel: boolean, isMemory = false): Setting {
+function useSetting(isTcp: boolean, isKernel: boolean, isMemory = false, isTls = false): Setting {
   let servers: Server[] = []
   let warnings: Warning[] = []
   let printers: NodeJS.WarningListener[] = []
@@ -83,6 +92,7 @@ function useSetting(isTcp: boolean, isKernel: boolean, isMemory = false): Settin
   }
 
   before(function () {
+    if (isTls) useCertificates(this)
     skipIf(this, !isTcp && process.platform === 'win32', 'needs unix sockets')
     skipIf(this, isKernel && !isMemory && !CAN_GATE_IN_KERNEL, 'needs the kernel gate')
     gate = process.env.IT_TCP_GATE
@@ -124,22 +134,27 @@ function useSetting(isTcp: boolean, isKernel: boolean, isMemory = false): Settin
     server.invariant()
     return server
   }
-  const client = (server: Server): Promise<Socket> =>
-    isMemory ? memoryClient(scope, network, server.listeningOn as number) : rawClient(scope, server.listeningOn as Target)
+  const withTls = <O extends ListenOptions>(options: O | undefined): O => ({ ...(isTls && { tls: contextOf(TLS) }), ...options }) as O
+  const client = async (server: Server): Promise<Socket> => {
+    if (isMemory) return await memoryClient(scope, network, server.listeningOn as number)
+    const socket = await rawClient(scope, server.listeningOn as Target)
+    return isTls ? startTlsClient(socket) : socket
+  }
 
   return {
     isTcp,
     isKernel,
     isMemory,
+    isTls,
     scope,
     get warnings() {
       return warnings
     },
     async listen(options) {
-      return track((await listen(where(), options)) as Server)
+      return track((await listen(where(), withTls(options))) as Server)
     },
     async create(options, handler) {
-      return track((await Server.create(where(), options, handler)) as Server)
+      return track((await Server.create(where(), withTls(options), handler)) as Server)
     },
     client,
     async clients(server, count) {

@@ -22,6 +22,7 @@ import { Wire } from '../../src/testing/wire.ts'
 import { memoryPeer } from './memory-peer.ts'
 import { closeAtEnd, rawClient, rawServer, type Target } from './raw.ts'
 import type { Scope } from './scope.ts'
+import { clientOf, contextOf, type TlsKind, tlsClientPeer, tlsServerPeer } from './tls-peer.ts'
 
 export interface Transport {
   /** For the title of a block: 'a dialled TCP connection'. */
@@ -31,6 +32,8 @@ export interface Transport {
   readonly isAccepted: boolean
   /** Whether there is no socket under it. */
   readonly isMemory?: boolean
+  /** How it speaks TLS; undefined for plain ones. */
+  readonly tls?: TlsKind
 }
 
 export const TRANSPORTS: readonly Transport[] = [
@@ -47,6 +50,37 @@ export const WITH_MEMORY: readonly Transport[] = [
   { name: 'an accepted connection in memory', isTcp: true, isAccepted: true, isMemory: true }
 ]
 
+/** Each version and either role, over the handle of a socket and over a stream of the library's own. */
+export const TLS_TRANSPORTS: readonly Transport[] = [
+  { name: 'a dialled TLS 1.3 connection', isTcp: true, isAccepted: false, tls: { version: 'TLSv1.3', closeNotify: 'required' } },
+  { name: 'an accepted TLS 1.2 connection', isTcp: true, isAccepted: true, tls: { version: 'TLSv1.2', closeNotify: 'required' } },
+  {
+    name: 'a dialled TLS 1.2 connection over a stream',
+    isTcp: true,
+    isAccepted: false,
+    tls: { version: 'TLSv1.2', closeNotify: 'optional' }
+  },
+  {
+    name: 'an accepted TLS 1.3 connection over a stream',
+    isTcp: true,
+    isAccepted: true,
+    tls: { version: 'TLSv1.3', closeNotify: 'optional' }
+  }
+]
+
+/** The same, each with each. */
+export const EVERY_TLS: readonly Transport[] = [false, true].flatMap((isAccepted) =>
+  (['TLSv1.3', 'TLSv1.2'] as const).flatMap((version) =>
+    (['required', 'optional'] as const).map((closeNotify) => {
+      const name = `${isAccepted ? 'an accepted' : 'a dialled'} ${version} connection${closeNotify === 'optional' ? ' over a stream' : ''}`
+      return { name, isTcp: true, isAccepted, tls: { version, closeNotify } }
+    })
+  )
+)
+
+/** All that a law of connections is about. */
+export const EVERY_TRANSPORT: readonly Transport[] = [...WITH_MEMORY, ...TLS_TRANSPORTS]
+
 export interface Ends {
   readonly connection: Connection
   /** The other end: paused, so nothing is read before the test says so, and half-open. */
@@ -60,8 +94,8 @@ export async function openEnds(scope: Scope, transport: Transport, options: Conn
     transport.isMemory === true
       ? inMemory(scope, transport.isAccepted, options)
       : transport.isAccepted
-        ? await accepted(scope, path, options)
-        : await dialled(scope, path, options)
+        ? await accepted(scope, path, options, transport.tls)
+        : await dialled(scope, path, options, transport.tls)
   scope.defer(() => {
     ends.connection.abort()
     return ends.connection.closed
@@ -75,19 +109,22 @@ function socketPath(scope: Scope): string {
   return process.platform === 'win32' ? `\\\\.\\pipe\\${basename(directory)}` : join(directory, 's')
 }
 
-async function accepted(scope: Scope, path: string | undefined, options: ConnectionOptions): Promise<Ends> {
+async function accepted(scope: Scope, path: string | undefined, options: ConnectionOptions, tls: TlsKind | undefined): Promise<Ends> {
   const where = path === undefined ? onPortChosenByOs({ host: '127.0.0.1' }) : onFile(path)
-  const server = scope.open(await listen<never, number | string>(where as never, options))
+  const server = scope.open(await listen<never, number | string>(where as never, { ...options, ...(tls && { tls: contextOf(tls) }) }))
   const connection = server.accept()
-  const peer = await rawClient(scope, server.listeningOn)
+  const socket = await rawClient(scope, server.listeningOn)
+  const peer = tls === undefined ? socket : await tlsClientPeer(socket)
   return { connection: await connection, peer }
 }
 
-async function dialled(scope: Scope, path: string | undefined, options: ConnectionOptions): Promise<Ends> {
+async function dialled(scope: Scope, path: string | undefined, options: ConnectionOptions, tls: TlsKind | undefined): Promise<Ends> {
   const server = await rawServer(scope, path)
   const where = path === undefined ? toHostAndPort('127.0.0.1', server.target as number) : toFile(path)
-  const connection = await connect(where, options)
-  return { connection, peer: await server.accept() }
+  const connection = connect(where, { ...options, ...(tls && { tls: clientOf(tls) }) })
+  const socket = await server.accept()
+  const peer = tls === undefined ? socket : await tlsServerPeer(socket)
+  return { connection: await connection, peer }
 }
 
 // With as much room as systems have at most, which they are seen to take.

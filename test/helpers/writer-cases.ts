@@ -5,7 +5,7 @@ import type { Socket } from 'node:net'
 import { expect } from 'chai'
 import { type Chunk, type Connection, ConnectionResetError } from '../../src/index.ts'
 import { type Transcript, transcript } from './transcript.ts'
-import { carrierOf } from './transports.ts'
+import { carrierOf, TOO_MUCH } from './transports.ts'
 import { turns } from './until.ts'
 
 export const KIB = 1024
@@ -131,8 +131,14 @@ export function expectReset(error: unknown): void {
   expect((cause as NodeJS.ErrnoException).code).to.be.oneOf(['ECONNRESET', 'EPIPE'])
 }
 
+/** Writes more than the system takes, in pieces: over TLS what was written counts in steps of a write. */
+export function writeTooMuch({ writer }: Connection): void {
+  for (let at = 0; at < TOO_MUCH.byteLength; at += 256 * KIB) writer.write(TOO_MUCH.subarray(at, at + 256 * KIB))
+}
+
 /** Reads on; resolves with 'end' at the peer's FIN, or with the code of the error. */
 export async function peerSees(peer: Socket): Promise<string> {
+  if (peer.readableEnded) return 'end'
   const end = once(peer, 'end').then(
     () => 'end',
     (error: NodeJS.ErrnoException) => error.code ?? error.message

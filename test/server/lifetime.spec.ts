@@ -166,7 +166,7 @@ describe('Server: lifetime', () => {
 
       it('it resolves when the address can be bound again, although connections are open', async () => {
         const server = await setting.listen()
-        await clients(server, 2)
+        await clients(server, setting.isTls ? 1 : 2)
         const connection = await server.accept()
         await server.close()
         const address = server.address
@@ -260,6 +260,8 @@ describe('Server: lifetime', () => {
           const sockets = await clients(server, 5)
           const ends = sockets.map(endOf)
           await setting.until(() => active.length === 3)
+          // Their tickets are read: with them, Node takes a reset for an end.
+          if (setting.isTls) await turns()
           if (isEscalation) {
             await server.close()
             await turns()

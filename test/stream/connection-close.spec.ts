@@ -8,11 +8,11 @@ import { rawServer, readToEnd } from '../helpers/raw.ts'
 import { rejection } from '../helpers/rejection.ts'
 import { useScope } from '../helpers/scope.ts'
 import { transcript } from '../helpers/transcript.ts'
-import { type Ends, openEnds, TOO_MUCH, WITH_MEMORY } from '../helpers/transports.ts'
+import { type Ends, EVERY_TRANSPORT, openEnds, TOO_MUCH } from '../helpers/transports.ts'
 import { turns, until } from '../helpers/until.ts'
 
 describe('Connection', () => {
-  for (const transport of WITH_MEMORY) {
+  for (const transport of EVERY_TRANSPORT) {
     describe(`is ${transport.name}`, () => {
       const scope = useScope()
       const open = (options?: ConnectionOptions): Promise<Ends> => openEnds(scope, transport, options)
@@ -171,7 +171,8 @@ describe('Connection', () => {
           // The next turn then begins with the timers.
           await turns(1)
           connection.writer.write('handed over')
-          expect(connection.writer.bytesPending).to.equal(0)
+          // Over TLS it is known a turn later.
+          if (transport.tls === undefined) expect(connection.writer.bytesPending).to.equal(0)
           const closed = connection.close({ forceAfter: 1 })
           const start = performance.now()
           while (performance.now() - start < 20);

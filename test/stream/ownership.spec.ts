@@ -3,8 +3,9 @@ import { runInNewContext } from 'node:vm'
 import { expect } from 'chai'
 import type { Connection, Reader } from '../../src/index.ts'
 import { FedReader } from '../helpers/fed.ts'
+import { readToEnd } from '../helpers/raw.ts'
 import { useScope } from '../helpers/scope.ts'
-import { openEnds, TRANSPORTS } from '../helpers/transports.ts'
+import { EVERY_TLS, openEnds, TRANSPORTS } from '../helpers/transports.ts'
 import { until } from '../helpers/until.ts'
 
 const SIZES = [1, 64, 500, 2000, 16_384, 65_536, 200_000]
@@ -20,7 +21,7 @@ const METHODS: Record<string, (reader: Reader) => Promise<Uint8Array | null>> = 
 
 describe('Memory', () => {
   describe('a chunk that leaves the library shares its ArrayBuffer with nothing else', () => {
-    for (const kind of TRANSPORTS) {
+    for (const kind of [...TRANSPORTS, ...EVERY_TLS]) {
       describe(`of ${kind.name}`, () => {
         const scope = useScope()
 
@@ -57,6 +58,36 @@ describe('Memory', () => {
             }
           }
           expect(buffers.size).to.equal(10)
+        })
+
+        it('and a short write keeps its own bytes, though its buffer is filled anew once it is flushed, and others are written meanwhile', async () => {
+          const ends = await Promise.all([1, 2].map(() => openEnds(scope, kind)))
+          const buffer = Buffer.alloc(64)
+          const sent = ends.map((): string[] => [])
+          for (let round = 0; round < 50; round++) {
+            for (const [index, { connection }] of ends.entries()) {
+              const length = 1 + ((round * 7 + index) % 63)
+              const text = String.fromCharCode(97 + (round % 26)).repeat(length)
+              buffer.fill(text)
+              connection.writer.write(buffer.subarray(0, length))
+              sent[index]?.push(text)
+              // The memory is the writer's until then.
+              await connection.writer.flushed()
+              buffer.fill('!')
+            }
+            // Several of one turn, on both at once, each from memory of its own.
+            for (const [index, { connection }] of ends.entries()) {
+              for (const text of [`<${round}>`, `(${index})`]) {
+                connection.writer.write(Buffer.from(text))
+                sent[index]?.push(text)
+              }
+            }
+          }
+          for (const [index, { connection, peer }] of ends.entries()) {
+            const arrived = readToEnd(peer)
+            await connection.writer.close()
+            expect(`${await arrived}`).to.equal(sent[index]?.join(''))
+          }
         })
 
         it('nor with what is still queued, if it is transferred', async () => {

@@ -2,15 +2,28 @@ import { once } from 'node:events'
 import { expect } from 'chai'
 import { ConnectionClosedError, type ConnectionOptions, DelimiterNotFoundError } from '../../src/index.ts'
 import { readToEnd } from '../helpers/raw.ts'
-import { breakOff, bytes, deliver, expectReset, KIB, LARGEST_CHUNK, METHODS, MIB, plain, provoke, text } from '../helpers/reader-cases.ts'
+import {
+  breakOff,
+  bytes,
+  deliver,
+  expectCut,
+  expectReset,
+  KIB,
+  LARGEST_CHUNK,
+  METHODS,
+  MIB,
+  plain,
+  provoke,
+  text
+} from '../helpers/reader-cases.ts'
 import { sha256 } from '../helpers/reading.ts'
 import { rejection } from '../helpers/rejection.ts'
 import { useScope } from '../helpers/scope.ts'
-import { type Ends, openEnds, TOO_MUCH, WITH_MEMORY } from '../helpers/transports.ts'
+import { type Ends, EVERY_TRANSPORT, openEnds, TOO_MUCH } from '../helpers/transports.ts'
 import { turns, until } from '../helpers/until.ts'
 
 describe('Reader', () => {
-  for (const transport of WITH_MEMORY) {
+  for (const transport of EVERY_TRANSPORT) {
     describe(`of ${transport.name}`, () => {
       const scope = useScope()
       const open = (options?: ConnectionOptions): Promise<Ends> => openEnds(scope, transport, options)
@@ -174,7 +187,7 @@ describe('Reader', () => {
             await breakOff(connection, peer, 'abcd\n')
             if (!isPending) await reader.ended
             expect(text((await (pending ?? reader.read())) ?? null)).to.equal('abcd\n')
-            expectReset(await rejection(reader.read()), 'ECONNRESET')
+            expectCut(transport, await rejection(reader.read()), 'ECONNRESET')
           }
         })
 
@@ -186,9 +199,10 @@ describe('Reader', () => {
           await new Promise((resolve) => peer.write('bc', resolve))
           await breakOff(connection, peer)
           await turns()
-          expect(reader.bytesAvailable).to.equal(1)
+          // What a stream under TLS has taken from the system is delivered at once.
+          if (transport.tls?.closeNotify !== 'optional') expect(reader.bytesAvailable).to.equal(1)
           expect(text(await reader.readExactly(3))).to.equal('abc')
-          expectReset(await rejection(reader.read()), 'ECONNRESET')
+          expectCut(transport, await rejection(reader.read()), 'ECONNRESET')
         })
 
         it('delivers all that a reset finds unread in the system, though no read is under way', async function () {
@@ -203,7 +217,7 @@ describe('Reader', () => {
           const loop = async (): Promise<void> => {
             for await (const chunk of connection.reader) received.push(chunk)
           }
-          expectReset(await rejection(loop()), 'ECONNRESET')
+          expectCut(transport, await rejection(loop()), 'ECONNRESET')
           expect(sha256(Buffer.concat(received))).to.equal(sha256(Buffer.concat([bytes('a'), data])))
         })
 

@@ -6,10 +6,10 @@ import { bytes, deliver, KIB, MIB, onceData, sendInPieces, text, whileSending } 
 import { MIXED_WAYS, Reading, readBy, sha256 } from '../helpers/reading.ts'
 import { rejection } from '../helpers/rejection.ts'
 import { useScope } from '../helpers/scope.ts'
-import { type Ends, openEnds, WITH_MEMORY } from '../helpers/transports.ts'
+import { type Ends, EVERY_TRANSPORT, openEnds } from '../helpers/transports.ts'
 
 describe('Reader', () => {
-  for (const transport of WITH_MEMORY) {
+  for (const transport of EVERY_TRANSPORT) {
     describe(`of ${transport.name}`, () => {
       const scope = useScope()
       const open = (options?: ConnectionOptions): Promise<Ends> => openEnds(scope, transport, options)

@@ -15,10 +15,10 @@ import { breakOff, bytes, DEFAULT_MAX_LENGTH, deliver, limit, METHODS, MIB, plai
 import { sha256 } from '../helpers/reading.ts'
 import { rejection } from '../helpers/rejection.ts'
 import { useScope } from '../helpers/scope.ts'
-import { type Ends, openEnds, TOO_MUCH, WITH_MEMORY } from '../helpers/transports.ts'
+import { type Ends, openEnds, TLS_TRANSPORTS, TOO_MUCH, WITH_MEMORY } from '../helpers/transports.ts'
 
 describe('Reader', () => {
-  for (const transport of WITH_MEMORY) {
+  for (const transport of [...WITH_MEMORY, ...TLS_TRANSPORTS.slice(0, 2)]) {
     describe(`of ${transport.name}`, () => {
       const scope = useScope()
       const open = (options?: ConnectionOptions): Promise<Ends> => openEnds(scope, transport, options)

@@ -7,12 +7,12 @@ import { readToEnd } from '../helpers/raw.ts'
 import { rejection } from '../helpers/rejection.ts'
 import { useScope } from '../helpers/scope.ts'
 import { transcript } from '../helpers/transcript.ts'
-import { type Ends, openEnds, TOO_MUCH, WITH_MEMORY } from '../helpers/transports.ts'
+import { type Ends, EVERY_TRANSPORT, openEnds, TOO_MUCH } from '../helpers/transports.ts'
 import { turns, until } from '../helpers/until.ts'
-import { ascii, expectReset, MIB, pause, peerSees, recorded } from '../helpers/writer-cases.ts'
+import { ascii, expectReset, MIB, pause, peerSees, recorded, writeTooMuch } from '../helpers/writer-cases.ts'
 
 describe('Writer', () => {
-  for (const transport of WITH_MEMORY) {
+  for (const transport of EVERY_TRANSPORT) {
     describe(`of ${transport.name}`, () => {
       const scope = useScope()
       const open = (options?: ConnectionOptions): Promise<Ends> => openEnds(scope, transport, options)
@@ -117,7 +117,7 @@ describe('Writer', () => {
         it('bytesWritten never goes back, also when the connection breaks', async () => {
           const { connection, peer } = await open()
           const { writer } = connection
-          writer.write(TOO_MUCH)
+          writeTooMuch(connection)
           await turns()
           const before = writer.bytesWritten
           expect(before).to.be.greaterThan(0)
@@ -164,7 +164,7 @@ describe('Writer', () => {
         it('aborts with BufferAgeLimitError a connection whose peer never reads', async () => {
           const { connection, peer } = await open({ bufferAgeLimit: 100 })
           const { writer, reader } = connection
-          writer.write(TOO_MUCH)
+          writeTooMuch(connection)
           const flushed = rejection(writer.flushed())
           const read = rejection(reader.read())
           await turns()
@@ -209,7 +209,7 @@ describe('Writer', () => {
           const { writer } = connection
           const end = performance.now() + 2 * limit
           while (performance.now() < end) {
-            if (writer.bytesPending < TOO_MUCH.byteLength) writer.write(TOO_MUCH)
+            if (writer.bytesPending < TOO_MUCH.byteLength) writeTooMuch(connection)
             await turns()
             const before = writer.bytesWritten
             await until(() => {

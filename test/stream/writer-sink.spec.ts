@@ -8,7 +8,7 @@ import { readToEnd } from '../helpers/raw.ts'
 import { rejection } from '../helpers/rejection.ts'
 import { useScope } from '../helpers/scope.ts'
 import { transcript } from '../helpers/transcript.ts'
-import { type Ends, openEnds, TOO_MUCH, WITH_MEMORY } from '../helpers/transports.ts'
+import { type Ends, EVERY_TRANSPORT, openEnds, TOO_MUCH } from '../helpers/transports.ts'
 import { turns, until } from '../helpers/until.ts'
 import {
   ascii,
@@ -29,7 +29,7 @@ import {
 } from '../helpers/writer-cases.ts'
 
 describe('Writer', () => {
-  for (const transport of WITH_MEMORY) {
+  for (const transport of EVERY_TRANSPORT) {
     describe(`of ${transport.name}`, () => {
       const scope = useScope()
       const open = (options?: ConnectionOptions): Promise<Ends> => openEnds(scope, transport, options)
