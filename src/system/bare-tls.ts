@@ -5,6 +5,7 @@
 // there is a TLSSocket for each client.
 
 import type { TLSSocketOptions } from 'node:tls'
+import { doNothing } from '../async/do-nothing.ts'
 import { nextTick } from '../async/platform.ts'
 import { EALREADY, type NativeTls, type TlsSocketOwner, takeNextBuffer, type WriteCallback } from './native-tls.ts'
 import { type HandleRequest, type StreamBinding, type StreamHandle, streamBinding } from './node-internals.ts'
@@ -34,6 +35,10 @@ interface TlsWrap extends NativeTls, Omit<StreamHandle, 'writeQueueSize'> {
 interface TlsBinding {
   wrap(handle: object, context: object, isServer: boolean, hasWrites: boolean): TlsWrap
 }
+
+// Requests for the next writes of any connection. One that has just come back is in use until its callback has returned: it waits for the next.
+let spare: OwnedRequest | undefined
+let comesBack: OwnedRequest | undefined
 
 /** By which the callbacks of a TLSWrap find who owns it. */
 const OWNER = Symbol('it-tcp.bare')
@@ -143,7 +148,9 @@ export class BareTls {
 
   _write(chunk: Uint8Array | string, encoding: string, callback: WriteCallback): void {
     const wrap = this.#wrap as TlsWrap
-    const request = requestOf(WriteWrap, onWritten, callback)
+    const request = spare ?? requestOf(WriteWrap, onWritten, callback)
+    spare = undefined
+    request.callback = callback
     let status: number
     if (typeof chunk !== 'string') {
       request.buffer = chunk
@@ -242,7 +249,12 @@ function onError(this: OwnedWrap, error: Error): void {
 }
 
 function onWritten(this: OwnedRequest, status: number): void {
-  this.callback(status < 0 ? systemError(status, 'write') : null)
+  const { callback } = this
+  this.callback = doNothing
+  this.buffer = undefined
+  spare = comesBack
+  comesBack = this
+  callback(status < 0 ? systemError(status, 'write') : null)
 }
 
 // As Node.js has it: what the peer makes of it is told by what is read.
