@@ -27,6 +27,7 @@ export const NOT_RUN: Readonly<Record<string, string>> = {
   'model/': 'holds against a model what holds on Node.js without exception',
   package: 'looks at the package, not at the runtime',
   readme: 'compares what the documents print with what Node.js prints',
+  'realms/': 'runs test runners with Node.js',
   'stream/net-transport': 'tests the seam to the handles of Node.js',
   'system/': 'tests what makes the kernel gate, which other runtimes do not have',
   'testing/clocks': 'stops the clocks of Node.js',
@@ -66,6 +67,8 @@ const NO_NAMED_DIRECTORY = 'can not name files through a directory that is open'
 const UNIX_RESET = 'takes what resets a unix socket for an end'
 
 const BUN: readonly Difference[] = [
+  { tests: /which gets our TLS connections by detach\(\)/, reason: 'detaches no connection over TLS' },
+  { tests: /gnutls-cli verifies us over TLSv1/, reason: TLS_ENDS_BOTH },
   { tests: /^connection\.socket .* tls\.connect\(\) over it is noticed/, reason: INSIDES },
   { tests: /^Connection is .* TLS .* law 4: when the end of the peer has been noticed/, reason: TLS_ENDS_BOTH },
   { tests: /^Memory .* of what nobody reads is bounded by readerBufferSize and a chunk/, reason: LARGE_CHUNKS },
@@ -113,7 +116,7 @@ const BUN: readonly Difference[] = [
   { tests: /law 6: after abort.* abort\(\) (after|while) (writer\.)?close\(\)/, reason: WRITES_LATE },
   { tests: /abort\(\) after a failed write tells later calls of the abort/, reason: NOTICES_FIRST },
   {
-    tests: /abort\(\) closes a connection whose peer takes nothing/,
+    tests: /abort\(\) closes a connection whose peer takes nothing|TCP connection law 2: .* when forceAfter has passed, and aborts/,
     reason: 'tells a paused peer, which is what the test has, of no reset'
   },
   { tests: /child processes inherit nothing the port can be bound again/, reason: 'frees a port only some time after close' },
@@ -126,6 +129,8 @@ const BUN: readonly Difference[] = [
 ]
 
 const DENO: readonly Difference[] = [
+  { tests: /which gets our TLS connections by detach\(\)/, reason: 'detaches no connection over TLS' },
+  { tests: /^toDuplex.* destroy\(\) is close\(\{ forceAfter: 0, linger: 0 \}\)/, reason: WRITES_LATE },
   { tests: /^connection\.socket .* (wrapping it in a TLSSocket|tls\.connect\(\) over it) is noticed/, reason: INSIDES },
   { tests: /a path as long as the system allows leaves room to bind|also if its directory is renamed/, reason: NO_NAMED_DIRECTORY },
   { tests: /userland gate\) whatever the umask/, reason: NO_EVAL },
