@@ -278,7 +278,7 @@ export class Outgoing {
   }
 
   #watchAge(): void {
-    if (this.#sendingBytes === 0 || this.isFailed) return
+    if (this.#sendingBytes === 0 || this.isFailed || this.transport.unsent === 0) return
     this.#age ??= new StallTimer(
       this.#bufferAgeLimit,
       () => (this.#sendingBytes === 0 ? undefined : (this.transport.taken ?? this.bytesWritten)),

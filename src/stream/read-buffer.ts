@@ -117,11 +117,11 @@ function copyOf(bytes: Uint8Array<ArrayBuffer>, from: number, to: number): Bytes
 }
 
 // V8 counts memory outside of its heap too, and marks the whole heap for every 64 MiB of it, unless a young collection frees it before. None comes
-// where little else is allocated: so a quarter of the length is, in the young generation, for nothing.
+// where little else is allocated: so an eighth of the length is, in the young generation, for nothing.
 const young = { litter: undefined as unknown }
 
 // Only what was written into it is seen.
 function unzeroed(length: number): Uint8Array<ArrayBuffer> {
-  young.litter = new Array(length >> 5)
+  young.litter = new Array(length >> 6)
   return new Uint8Array(Buffer.allocUnsafeSlow(length).buffer)
 }

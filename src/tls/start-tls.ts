@@ -62,7 +62,7 @@ export async function startTls(machine: Machine, prepare: Prepare, { timeout, si
   const reservation = new Reservation(incoming)
   try {
     const held = outgoing.hold()
-    if (!outgoing.isIdle) await held
+    if (outgoing.isFailed || !outgoing.isIdle) await held
     const early: Uint8Array[] = []
     const handshake = await prepare(machine, reservation, early)
     if (incoming.isOver) throw incoming.brokenBy ?? handshakeError(peerOf(machine), new Error('the peer ended the connection'))

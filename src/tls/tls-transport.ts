@@ -22,6 +22,8 @@ import type { TlsInit } from './tls-init.ts'
 
 /** What TLSWrap gathers is copied, and a record has no more; a longer buffer goes as it is. */
 const GATHER_SIZE = RECORD_SIZE
+/** What TLSWrap hands over in one go: ten buffers of 16 KiB are the most. */
+const AT_ONCE = 131_072
 
 /**
  * Takes over `carrier`, which must be connected, with nothing in flight and nobody else reading from it; a handle must suit {@link canBeBare}. `early`
@@ -30,8 +32,6 @@ const GATHER_SIZE = RECORD_SIZE
 export class TlsTransport implements Transport, TlsSocketOwner {
   readonly gatherSize = GATHER_SIZE
   readonly mustEnd = true
-  // In steps of whole writes: nobody knows how many bytes of a record the carrier has taken.
-  readonly unsent = undefined
   tls: ConnectionTls | undefined
   readonly #carrier: Socket | StreamHandle
   readonly #init: TlsInit
@@ -46,6 +46,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
   // Whether the write that is being handed over is so already.
   #isWriting = false
   #isHandedOver = false
+  #isShortWrite = false
   #isInFlight = false
   #endsBehindWrite = false
   // Behind it a FIN is no mere truncation.
@@ -72,6 +73,12 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     return this.#isDestroyed
   }
 
+  // In steps of whole writes, since nobody knows how many bytes of a record the carrier has taken: but all, if nothing is left of what TLSWrap has made
+  // of a short one at once.
+  get unsent(): number | undefined {
+    return this.#isShortWrite && this.#raw?.writeQueueSize === 0 ? 0 : undefined
+  }
+
   get taken(): number | undefined {
     return this.#raw && this.#raw.bytesWritten - this.#raw.writeQueueSize
   }
@@ -96,7 +103,8 @@ export class TlsTransport implements Transport, TlsSocketOwner {
       this.#tls = new BareTls(carrier, handshake.options, this, lent.bytes)
     }
     // Before whatever else comes from the carrier, which is not read in this turn.
-    if (this.#early.length > 0) nextTick(() => this.#feed())
+    for (const bytes of this.#early) if (!this.#isDestroyed) this.#tls._handle?.receive(bytes)
+    this.#early = []
   }
 
   resume(): void {
@@ -108,7 +116,8 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     this.#isWriting = true
     this.#isHandedOver = false
     const tls = this.#tls as TlsSocketInternals | BareTls
-    const { chunk, encoding } = entries[0] as WriteEntry
+    const { chunk, encoding, byteLength } = entries[0] as WriteEntry
+    this.#isShortWrite = byteLength <= AT_ONCE
     if (entries.length > 1) tls._writev(Object.assign(entries, { allBuffers: entries.every(isBuffer) }), this.#onWritten)
     // A short copy need not be kept: TLSWrap encrypts it, or copies it, before it returns.
     else tls._write(isShort(chunk) ? short.copy(chunk) : chunk, encoding, this.#onWritten)
@@ -224,12 +233,6 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     // It reads on, whether our reader has room or not.
     this.#isStopped = false
     return socket
-  }
-
-  #feed(): void {
-    const early = this.#early
-    this.#early = []
-    for (const bytes of early) if (!this.#isDestroyed) this.#tls?._handle?.receive(bytes)
   }
 
   #received(buffer: ReadBuffer, length: number): boolean {

@@ -4,6 +4,8 @@ import type { Socket } from 'node:net'
 import { NetTransport } from '../../src/stream/net-transport.ts'
 import type { ReadBuffer } from '../../src/stream/read-buffer.ts'
 import type { EndKind, TransportEvents, WriteEntry } from '../../src/stream/transport.ts'
+import { canBeBare } from '../../src/system/bare-tls.ts'
+import type { StreamHandle } from '../../src/system/node-internals.ts'
 import { carrierHandle } from '../../src/system/tls-socket.ts'
 import { clientTerms } from '../../src/tls/client-options.ts'
 import { serverTerms } from '../../src/tls/context.ts'
@@ -20,13 +22,13 @@ import { turns, until } from './until.ts'
 export type Version = 'TLSv1.2' | 'TLSv1.3'
 export const VERSIONS: readonly Version[] = ['TLSv1.2', 'TLSv1.3']
 
-/** Over the handle of a socket, or over any transport, by documented members. */
-export type Kind = 'handle' | 'stream'
+/** Over the handle of a socket; the server's side without any socket; or over any transport, by documented members. */
+export type Kind = 'handle' | 'bare' | 'stream'
 
 /** What a transport tells, written down. */
 export class TlsEnd implements TransportEvents {
   readonly transport: TlsTransport | StreamTlsTransport
-  readonly carrier: Socket
+  readonly handle: StreamHandle
   readonly chunks: Uint8Array[] = []
   tls: ConnectionTls | undefined
   /** How it ended: 'orderly', 'cut', or what it broke of. */
@@ -40,7 +42,7 @@ export class TlsEnd implements TransportEvents {
   #length = 0
 
   constructor(carrier: Socket, handshake: Handshake, kind: Kind = 'handle') {
-    this.carrier = carrier
+    this.handle = carrierHandle(carrier) as StreamHandle
     const secured = (): void => {
       this.tls = this.transport.tls
     }
@@ -48,7 +50,9 @@ export class TlsEnd implements TransportEvents {
       this.end ??= error
     }
     const init = { handshake, peer: 'the peer', secured, failed }
-    this.transport = kind === 'handle' ? new TlsTransport(carrier, init) : new StreamTlsTransport(new NetTransport(carrier), init)
+    if (kind === 'stream') this.transport = new StreamTlsTransport(new NetTransport(carrier), init)
+    else if (kind === 'bare' && canBeBare(handshake.options)) this.transport = new TlsTransport(takenFrom(carrier, this.handle), init)
+    else this.transport = new TlsTransport(carrier, init)
     this.transport.open(this)
   }
 
@@ -96,6 +100,11 @@ export class TlsEnd implements TransportEvents {
     const before = this.numWritten
     if (!this.transport.write([entry])) await until(() => this.numWritten > before || this.end, 'it is written')
   }
+}
+
+function takenFrom(carrier: Socket, handle: StreamHandle): StreamHandle {
+  Object.assign(carrier, { _handle: null })
+  return handle
 }
 
 /** The handshakes of both sides, over one version. */
@@ -169,7 +178,6 @@ export async function relayed(
     held = []
     return all
   }
-  const handle = carrierHandle(receiver.carrier) as { readStart(): number; readStop(): number } | undefined
   return {
     receiver,
     sender,
@@ -191,11 +199,11 @@ export async function relayed(
       return take()
     },
     freeze() {
-      handle?.readStop()
+      receiver.handle.readStop()
     },
     async thaw() {
       await turns(10)
-      handle?.readStart()
+      receiver.handle.readStart()
     },
     deliver: (bytes) => new Promise((resolve) => void sink.write(bytes, () => resolve())),
     fin: () => new Promise((resolve) => void sink.end(() => resolve())),

@@ -167,8 +167,14 @@ const KINDS: Record<string, Kind> = {
   }
 }
 
+const KINDS_OF_CLIENTS = ['handle', 'stream'] as const
+const KINDS_OF_SERVERS = ['handle', 'bare', 'stream'] as const
+const OVER = { handle: 'the handle of a socket', bare: 'a handle without a socket', stream: 'a transport' }
+
 const SETTINGS = VERSIONS.flatMap((version) =>
-  (['client', 'server'] as const).flatMap((to) => (['handle', 'stream'] as const).map((over) => [version, to, over] as const))
+  (['client', 'server'] as const).flatMap((to) =>
+    (to === 'server' ? KINDS_OF_SERVERS : KINDS_OF_CLIENTS).map((over) => [version, to, over] as const)
+  )
 )
 
 describe('how a TLS stream ends', () => {
@@ -181,7 +187,7 @@ describe('how a TLS stream ends', () => {
   const scope = useScope()
 
   for (const [version, to, over] of SETTINGS) {
-    describe(`for the ${to} over ${version}, over ${over === 'handle' ? 'the handle of a socket' : 'a transport'}`, () => {
+    describe(`for the ${to} over ${version}, over ${OVER[over]}`, () => {
       for (const [name, { told, length, isTogether = false, isStopping = false, end }] of Object.entries(KINDS)) {
         it(`is told as ${told.join(' or ')} at ${name}`, async () => {
           const relay = await relayed(scope, made, version, to, over)

@@ -39,7 +39,7 @@ describe('Bytes that a sink takes from a reader, and passes on as they arrive, o
   })
 
   for (const version of VERSIONS) {
-    it(`never reach a peer that is not who it should be: ${version}`, async () => {
+    it(`never reach a peer that is not the one that was meant: ${version}`, async () => {
       const [source, target] = [await plainPair(scope), await plainPair(scope)]
       const starting = Promise.allSettled([
         target.server.startTls(serverContext(made, { version })),

@@ -1,3 +1,4 @@
+import type { TLSSocket } from 'node:tls'
 import { expect } from 'chai'
 import { type Certificates, useCertificates } from '../helpers/certificates.ts'
 import { useScope } from '../helpers/scope.ts'
@@ -15,9 +16,11 @@ describe('TlsTransport', () => {
 
   const scope = useScope()
 
+  const sides = (['client', 'server'] as const).flatMap((to) => (['handle', 'bare'] as const).map((kind) => [to, kind] as const))
+
   for (const version of VERSIONS) {
-    for (const to of ['client', 'server'] as const) {
-      describe(`over ${version}, as ${to}`, () => {
+    for (const [to, kind] of sides) {
+      describe(`over ${version}, as ${to}${kind === 'bare' ? ', the server without a socket' : ''}`, () => {
         // Where SSL_shutdown meets records that are not decrypted, they are lost without a word.
         for (const [when, later] of Object.entries({
           'from the news of the first bytes': (then: () => void) => then(),
@@ -27,7 +30,7 @@ describe('TlsTransport', () => {
           'before any byte': undefined
         })) {
           it(`end() loses nothing of ${RECORDS} records in one packet when called ${when}`, async () => {
-            const relay = await relayed(scope, made, version, to)
+            const relay = await relayed(scope, made, version, to, kind)
             const { receiver, sender } = relay
             relay.hold()
             for (let record = 0; record < RECORDS; record++) await sender.write(`record ${record}\n`)
@@ -48,7 +51,7 @@ describe('TlsTransport', () => {
         }
 
         it('end() comes behind all that was written, however much that is', async () => {
-          const relay = await relayed(scope, made, version, to)
+          const relay = await relayed(scope, made, version, to, kind)
           const { receiver, sender } = relay
           const chunk = new Uint8Array(16_000_000)
           relay.stall()
@@ -64,7 +67,7 @@ describe('TlsTransport', () => {
         })
 
         it('counts what the carrier took, and never backwards', async () => {
-          const relay = await relayed(scope, made, version, to)
+          const relay = await relayed(scope, made, version, to, kind)
           const { sender, receiver } = relay
           relay.hold()
           const before = sender.transport.taken as number
@@ -72,13 +75,59 @@ describe('TlsTransport', () => {
           await relay.held()
           const after = sender.transport.taken as number
           expect(after - before).to.be.within(100_000, 101_000)
-          expect(sender.transport).to.include({ unsent: undefined, mustEnd: true, gatherSize: 16_384, isDestroyed: false })
+          // Short enough to be handed over in one go, and nothing of it is left.
+          expect(sender.transport).to.include({ unsent: 0, mustEnd: true, gatherSize: 16_384, isDestroyed: false })
           receiver.transport.destroy()
           expect(receiver.transport.isDestroyed).to.equal(true)
         })
 
+        it('does not say that nothing is left of a write of which TLSWrap has something', async () => {
+          const { sender, receiver } = await relayed(scope, made, version, to, kind)
+          const chunk = new Uint8Array(400_000)
+          sender.transport.write([{ chunk, encoding: 'buffer', byteLength: chunk.byteLength }])
+          expect(sender.transport.unsent).to.equal(undefined)
+          await until(() => receiver.length === 1 + chunk.byteLength, 'all has arrived')
+        })
+
+        it('carries on over the socket that somebody asks for, and tells when that is closed', async () => {
+          const { sender, receiver } = await relayed(scope, made, version, to, kind)
+          for (const { transport } of [sender, receiver]) expect(transport.socket).to.include({ destroyed: false, encrypted: true })
+          await sender.write(new Uint8Array(100_000))
+          await until(() => receiver.length === 100_001, 'all has arrived')
+          await receiver.write('answer')
+          await until(() => sender.text === 'answer', 'the answer has arrived')
+          const socket = sender.transport.socket as TLSSocket
+          expect(socket.getProtocol()).to.equal(version)
+          expect(socket.exportKeyingMaterial(32, 'EXPERIMENTAL', Buffer.of())).to.have.length(32)
+          expect(sender.transport.tls?.exportKeyingMaterial(32, 'EXPERIMENTAL')).to.deep.equal(
+            receiver.transport.tls?.exportKeyingMaterial(32, 'EXPERIMENTAL')
+          )
+          sender.transport.end()
+          await until(() => receiver.end === 'orderly', 'the end is told')
+          receiver.transport.socket?.destroy()
+          await until(() => receiver.isClosed && sender.end)
+          expect(sender.end).to.equal('cut')
+          expect(() => receiver.transport.tls?.exportKeyingMaterial(32, 'EXPERIMENTAL')).to.throw('the connection is closed')
+        })
+
+        if (kind === 'bare' && to === 'server')
+          it('a FIN is told as a cut, though the socket was asked for while nothing was read', async () => {
+            const relay = await relayed(scope, made, version, to, kind)
+            const { receiver, sender } = relay
+            relay.hold()
+            await sender.write('x')
+            receiver.isStopping = true
+            Object.assign(receiver.transport, { resume() {} })
+            await relay.deliver(await relay.held())
+            await until(() => receiver.length === 2, 'it has stopped')
+            expect(receiver.transport.socket).to.include({ destroyed: false })
+            await relay.fin()
+            await until(() => receiver.end, 'the end is told')
+            expect(receiver.end).to.equal('cut')
+          })
+
         it('reset() is a RST, and tells the owner that it is released', async () => {
-          const { receiver, sender } = await relayed(scope, made, version, to)
+          const { receiver, sender } = await relayed(scope, made, version, to, kind)
           sender.transport.reset()
           await until(() => sender.isClosed && receiver.end)
           expect(receiver.end).to.be.instanceOf(Error)
