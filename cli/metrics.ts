@@ -1,6 +1,5 @@
 // What a server has done and is doing, as Prometheus reads it.
 
-import { createServer } from 'node:http'
 import { Server, type ServerStatistics } from 'it-tcp'
 import type { ListenPlace } from './address.ts'
 import type { DropLimit } from './admission.ts'
@@ -46,6 +45,8 @@ export function exposition({ server, drops, traffic }: Sources): string {
 
 /** Serves `make()` at /metrics, over TCP or a unix socket. */
 export async function serveMetrics(where: ListenPlace, make: () => string): Promise<Server> {
+  // Only for those who want it: importing it takes as long as all the rest of the command.
+  const { createServer } = await import('node:http')
   const http = createServer((request, response) => {
     const isFound = request.url?.split('?')[0] === '/metrics'
     const isRead = request.method === 'GET' || request.method === 'HEAD'

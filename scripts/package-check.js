@@ -1,31 +1,17 @@
 // Packs the package as it would be published and looks at the tarball as its users meet it. Run: npm run package:check
 
-import { execFile } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
-import { join, relative, resolve } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
+import { join, resolve } from 'node:path'
 import { build } from 'esbuild'
 import { publint } from 'publint'
 import { formatMessage } from 'publint/utils'
+import { install, pack, ROOT, run } from './packing.js'
 
 const MAX_TARBALL = 300_000
-const ROOT = fileURLToPath(new URL('..', import.meta.url))
-// Packing clears dist, so it is done in a copy.
-const SOURCES = [
-  'src',
-  'cli',
-  'tsconfig.json',
-  'tsconfig.package.json',
-  'package.json',
-  'README.md',
-  'CHANGELOG.md',
-  'LICENSE-APACHE',
-  'LICENSE-MIT'
-]
-
+// Each costs some 0.6 ms at every start.
+const MAX_MODULES = 10
 /** Serves one client by itself and tells which gate it has. */
 const ROUND_TRIP = `
   const server = await Server.create(onPortChosenByOs({ host: '127.0.0.1' }), async ({ reader, writer }) => writer(reader))
@@ -43,15 +29,18 @@ const AS_COMMONJS = `const ${NAMES} = require('it-tcp')\n;(async () => {${ROUND_
 const directory = mkdtempSync(join(tmpdir(), 'it-tcp-package-'))
 let failed = 0
 try {
-  const { tarball, files, size } = await pack()
+  const { tarball, files, size } = await pack(directory)
   await check(`the tarball has ${files.length} files, ${(size / 1000).toFixed(1)} kB of at most ${MAX_TARBALL / 1000}`, () => {
     expect(size <= MAX_TARBALL, 'It is too large')
   })
   await check('it has what users need and nothing of how it is made', () => checkFiles(files))
+  await check(`a program loads ${libraryFiles(files).length} modules of it at most`, () => {
+    expect(libraryFiles(files).length <= MAX_MODULES, 'They are too many')
+  })
   await check('no script of the package runs when it is installed', () => checkScripts())
   await check('publint has nothing to say', () => lint(tarball))
   await check('the types are not wrong (attw)', () => run('node', [bin('@arethetypeswrong/cli', 'attw'), tarball, '--profile', 'esm-only']))
-  const slim = await install('slim', tarball, ['--omit=optional'])
+  const slim = await install(directory, 'slim', tarball, ['--omit=optional'])
   // Where Node.js has node:ffi the gate is in the kernel all the same.
   const slimGate = process.platform === 'linux' && process.allowedNodeEnvironmentFlags.has('--experimental-ffi') ? 'kernel' : 'userland'
   await check(
@@ -61,14 +50,31 @@ try {
       expect((await program(slim, 'module.mjs', AS_MODULE)) === `hello ${slimGate}\n`, 'The server did not answer as it should')
     }
   )
-  const full = await install('full', tarball, [])
+  const fullGate = process.platform === 'win32' ? 'userland' : 'kernel'
+  const full = await install(directory, 'full', tarball)
   await check('it installs and runs with koffi, still without scripts and compiler, with the gate in the kernel', async () => {
-    const gate = process.platform === 'win32' ? 'userland' : 'kernel'
-    expect((await program(full, 'module.mjs', AS_MODULE)) === `hello ${gate}\n`, 'The server did not answer as it should')
+    expect((await program(full, 'module.mjs', AS_MODULE)) === `hello ${fullGate}\n`, 'The server did not answer as it should')
+  })
+  await check('every kind of connection works, and the test kit and the command', async () => {
+    const names = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost']
+    const args = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', ...names]
+    await run('openssl', [...args, '-keyout', 'key.pem', '-out', 'cert.pem'], full)
+    copyFileSync(join(ROOT, 'scripts', 'packed-program.js'), join(full, 'all.mjs'))
+    const { stdout } = await run(process.execPath, ['all.mjs', join('node_modules', 'it-tcp', 'dist', 'cli', 'main.js')], full)
+    expect(stdout === 'all of it works\n', `It said ${stdout}`)
   })
   await check('require() of it works', async () => {
     // Node.js 20.19 can do it too, with a warning on standard error.
     expect((await program(slim, 'commonjs.cjs', AS_COMMONJS)) === `hello ${slimGate}\n`, 'The server did not answer as it should')
+  })
+  await check('a CommonJS bundle of it works', async () => {
+    await bundle(full, `import ${NAMES} from 'it-tcp'\n;(async () => {${ROUND_TRIP}})()`, { format: 'cjs', outfile: 'bundle.cjs' })
+    const { stdout } = await run(process.execPath, ['bundle.cjs'], full)
+    expect(stdout === `hello ${fullGate}\n`, 'The server did not answer as it should')
+  })
+  await check('every export stands in a part that bundlers can leave out', () => {
+    const index = readFileSync(join(slim, 'node_modules', 'it-tcp', 'dist', 'src', 'index.js'), 'utf8')
+    expect(!/^\/\/ src\//m.test(index), 'Its index has code of its own: a source is missing in the parts of bundle.js')
   })
   await check('importing nothing leaves nothing in a bundle', async () => {
     const { size } = await bundle(slim, `import 'it-tcp'`)
@@ -76,6 +82,7 @@ try {
   })
   await check('consumerPool in a bundle brings no socket code', async () => {
     const { files, external, size } = await bundle(slim, `export { consumerPool } from 'it-tcp'`)
+    expect(files.includes('consumer-pool.ts'), 'Its files do not name their sources')
     // What tells whose fault an error is comes with it, and that knows no sockets.
     expect(!external.some((module) => /^node:(?:net|tls|dns|fs|cluster)/.test(module)), `It imports ${external.join(', ')}`)
     expect(
@@ -87,7 +94,8 @@ try {
   await check('the bundle of a client brings no server code', async () => {
     const { files } = await bundle(slim, `export { connect, toHostAndPort } from 'it-tcp'`)
     // `startTls` is for both sides.
-    const left = files.filter((file) => /listen|server|unix-socket-file/.test(file) && !file.endsWith('tls/server-hello.js'))
+    expect(files.includes('connect.ts'), 'Its files do not name their sources')
+    const left = files.filter((file) => /listen|server|unix-socket-file/.test(file) && !file.endsWith('tls/server-hello.ts'))
     expect(left.length === 0, `It has ${left.join(', ')}`)
   })
 } finally {
@@ -108,20 +116,6 @@ async function check(title, body) {
 
 function expect(condition, message) {
   if (!condition) throw new Error(message)
-}
-
-async function pack() {
-  const copy = join(directory, 'copy')
-  mkdirSync(copy)
-  for (const name of SOURCES) {
-    if (existsSync(join(ROOT, name))) cpSync(join(ROOT, name), join(copy, name), { recursive: true })
-  }
-  symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'), 'junction')
-  const { stdout } = await npm(['pack', '--json', '--pack-destination', directory], copy)
-  // The scripts print to standard output too. npm 12 names the packages, older ones list them.
-  const told = JSON.parse(stdout.slice(stdout.search(/^[[{]/m)))
-  const { filename, files, size } = Object.values(told)[0]
-  return { tarball: join(directory, filename), files: files.map(({ path }) => path), size }
 }
 
 function checkFiles(files) {
@@ -150,42 +144,38 @@ async function lint(tarball) {
   expect(messages.length === 0, messages.map((message) => formatMessage(message, pkg)).join('\n'))
 }
 
-async function install(name, tarball, flags) {
-  const project = join(directory, name)
-  mkdirSync(project)
-  writeFileSync(join(project, 'package.json'), '{}')
-  await npm(['install', '--ignore-scripts', '--no-audit', '--no-fund', '--prefer-offline', ...flags, tarball], project)
-  return project
-}
-
 async function program(project, file, text) {
   writeFileSync(join(project, file), text)
   const { stdout } = await run(process.execPath, [file], project)
   return stdout
 }
 
-/** The files of the package that are left in the bundle of `text`, and what it imports from Node.js. */
-async function bundle(project, text) {
+/** The sources whose code is left in the bundle of `text`, at most, and what it imports from Node.js. */
+async function bundle(project, text, options = {}) {
+  const outfile = options.outfile ?? 'bundle.mjs'
   writeFileSync(join(project, 'entry.mjs'), text)
   const { metafile } = await build({
     absWorkingDir: project,
     entryPoints: ['entry.mjs'],
-    outfile: 'bundle.mjs',
+    outfile,
     bundle: true,
     platform: 'node',
     format: 'esm',
     minify: true,
     metafile: true,
-    logLevel: 'error'
+    logLevel: 'error',
+    ...options
   })
-  const output = metafile.outputs['bundle.mjs']
-  const files = Object.entries(output.inputs).filter(([, { bytesInOutput }]) => bytesInOutput > 0)
-  const packageRoot = relative(project, join(project, 'node_modules', 'it-tcp', 'dist', 'src'))
-  return {
-    size: output.bytes,
-    files: files.map(([file]) => relative(packageRoot, file)).filter((file) => !file.endsWith('entry.mjs')),
-    external: output.imports.map(({ path }) => path)
-  }
+  const output = metafile.outputs[outfile]
+  const left = Object.entries(output.inputs).filter(([, { bytesInOutput }]) => bytesInOutput > 0)
+  // Each file of the package names its sources.
+  const sources = left.flatMap(([file]) => [...readFileSync(join(project, file), 'utf8').matchAll(/^\/\/ src\/(\S+\.ts)$/gm)])
+  return { size: output.bytes, files: [...new Set(sources.map(([, source]) => source))], external: output.imports.map(({ path }) => path) }
+}
+
+/** The modules of the library itself, all of which `import 'it-tcp'` loads but the entry of the test kit. */
+function libraryFiles(files) {
+  return files.filter((path) => /^dist\/src\/.*\.js$/.test(path))
 }
 
 function bin(name, command) {
@@ -196,16 +186,4 @@ function bin(name, command) {
 
 function readPackage() {
   return JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
-}
-
-function npm(args, cwd) {
-  // Under `npm run` npm tells where it is: its file can be run without a shell on every system.
-  const { npm_execpath: path } = process.env
-  return path === undefined ? run('npm', args, cwd) : run(process.execPath, [path, ...args], cwd)
-}
-
-function run(file, args, cwd = ROOT) {
-  // No coverage of what runs here, and no settings of an outer npm.
-  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(npm_(config|package|lifecycle)_|NODE_V8_)/.test(name)))
-  return promisify(execFile)(file, args, { cwd, env, maxBuffer: 64 * 1024 * 1024 })
 }

@@ -1,6 +1,5 @@
 // The ways to bind: a port, a path, an abstract name, a descriptor that somebody else bound. Each returns what it bound, listening.
 
-import cluster from 'node:cluster'
 import { chmodSync, lstatSync } from 'node:fs'
 import net from 'node:net'
 import { inetAddress, type SocketAddress } from '../address.ts'
@@ -8,7 +7,7 @@ import { keepAliveSeconds } from '../options.ts'
 import { adoptDuplicate, duplicate, isOccupied, kernelGateAvailable, occupy, replaceStandard, vacate } from '../system/descriptors.ts'
 import { checkListening, unixPathOf } from '../system/inherited-socket.ts'
 import { libc } from '../system/libc.ts'
-import { type HandleAddress, handleOf, isPlainNode, type NodeHandle } from '../system/node-internals.ts'
+import { type HandleAddress, handleOf, isClusterWorker, isPlainNode, type NodeHandle } from '../system/node-internals.ts'
 import { netRefusal } from '../system/permission.ts'
 import { explainedError, systemErrorNamed } from '../system/system-error.ts'
 import type { ListenTarget, SystemListenTarget } from '../where-to-listen.ts'
@@ -85,7 +84,7 @@ async function bindName(path: string, options: BindOptions): Promise<Bound> {
 
 async function bindFile(target: ListenTarget & { kind: 'unix' }, options: BindOptions): Promise<Bound> {
   const { path, mode } = target
-  if (cluster.isWorker) return await bindFileInPrimary(path, mode, options)
+  if (isClusterWorker()) return await bindFileInPrimary(path, mode, options)
   const file = await UnixSocketFile.prepare(path)
   try {
     const listener = await listen({ path: file.bindPath }, options)

@@ -1,7 +1,7 @@
 // The writer that users get: a function that is the sink, and its methods, over what is to be sent.
 
 import { inspect, types } from 'node:util'
-import { isUint8ArrayList } from 'uint8arraylist'
+import type { Uint8ArrayList } from 'uint8arraylist'
 import { Deferred, muted } from '../async/deferred.ts'
 import { nextTurn, TurnBudget } from '../async/turn.ts'
 import { BusyError, originOf, withOrigin } from '../errors.ts'
@@ -15,6 +15,9 @@ import { checkSource, letGo, Pump, type PumpEnd } from './pump.ts'
 
 /** Larger buffers go in parts: libuv counts the bytes of a write in 32 bits. No string is as long. */
 const LARGEST_WRITE = 2 ** 30
+
+/** What marks a list of bytes. The package has a function for it, which would load five files more at every start. */
+const BYTE_LIST = /* @__PURE__ */ Symbol.for('@achingbrain/uint8arraylist')
 
 /** What the methods of a writer do. */
 export class ByteWriter {
@@ -120,6 +123,10 @@ interface SinkCall {
  */
 function isToldAnyway(error: unknown): boolean {
   return holds(error, (part) => originOf(part) !== undefined && !(part instanceof BusyError))
+}
+
+function isUint8ArrayList(value: Uint8ArrayList): boolean {
+  return Boolean((value as { [BYTE_LIST]?: boolean } | null | undefined)?.[BYTE_LIST])
 }
 
 type Sink = (source: Source) => Promise<void>

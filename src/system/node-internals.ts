@@ -5,7 +5,7 @@
 //
 // Each of these has been the same from Node.js 20 to 26. What happens where one is missing is said beside it.
 
-import cluster from 'node:cluster'
+import type cluster from 'node:cluster'
 import net from 'node:net'
 
 /** The libuv handle of a TCP or pipe socket, `_handle` of a `net.Server` or `net.Socket`. */
@@ -43,7 +43,12 @@ export const isPlainNode: boolean = process.versions.bun === undefined && proces
 
 /** Whether the handles of listening sockets are Node.js's own and in this process: a cluster worker's are in the primary. */
 export function hasNodeHandles(): boolean {
-  return isPlainNode && !cluster.isWorker
+  return isPlainNode && !isClusterWorker()
+}
+
+/** Whether this is a worker of `node:cluster`, which is loaded when a server asks: a client would load child processes and datagrams with it. */
+export function isClusterWorker(): boolean {
+  return (process.getBuiltinModule('node:cluster') as unknown as typeof cluster).isWorker
 }
 
 /** The handle under a `net.Server` or `net.Socket`; undefined if it is closed, or not there on this runtime. */

@@ -3,16 +3,15 @@
 import { isPlainNode } from './node-internals.ts'
 import { explainedError } from './system-error.ts'
 
-/** Versions that do not know the permission do not restrict the network either. */
-const CAN_FORBID_NET = isPlainNode && process.allowedNodeEnvironmentFlags.has('--allow-net')
-
 /**
  * Why Node.js would not let this process listen or connect, over TCP or a unix socket; undefined if it would. To be asked first: where a name has to be
  * looked up, Node.js throws its refusal in a callback, where nobody can catch it.
  */
 export function netRefusal(): Error | undefined {
   const permission = permissionModel()
-  if (!CAN_FORBID_NET || permission === undefined || permission.has('net')) return undefined
+  if (permission === undefined || permission.has('net')) return undefined
+  // Versions that do not know the permission do not restrict the network either. Not asked before: Node.js makes the table of flags for it.
+  if (!process.allowedNodeEnvironmentFlags.has('--allow-net')) return undefined
   return explainedError('ERR_ACCESS_DENIED', 'the permission model of Node.js forbids it without --allow-net')
 }
 
