@@ -75,7 +75,7 @@ const BUN: readonly Difference[] = [
   { tests: /gnutls-cli verifies us over TLSv1/, reason: TLS_ENDS_BOTH },
   { tests: /^connection\.socket .* tls\.connect\(\) over it is noticed/, reason: INSIDES },
   { tests: /^Connection is .* TLS .* law 4: when the end of the peer has been noticed/, reason: TLS_ENDS_BOTH },
-  { tests: /^Memory .* of what nobody reads is bounded by readerBufferSize and a chunk/, reason: LARGE_CHUNKS },
+  { tests: /^Memory of what nobody reads is bounded by readerBufferSize and a chunk/, reason: LARGE_CHUNKS },
   { tests: /leaves no timer behind once the handler is called, or the client is turned away/, reason: EXAMINED },
   { tests: /a path as long as the system allows leaves room to bind|also if its directory is renamed/, reason: NO_NAMED_DIRECTORY },
   { tests: /one address that comes a thousand times|a thousand senders of nonsense leave no descriptor/, reason: NOTICES_FIRST },
