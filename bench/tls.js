@@ -6,6 +6,7 @@
 //   --rounds N     bursts of each (15)
 //   --only NAMES   parts of the names below, comma separated
 //   --idle N       connections for the memory of an idle one (300)
+//   --warm-up N    bursts before those that count (4, and 10 of handshakes): what a server that has just begun costs, and one that goes on for days
 //   --json         a line of JSON for each row, for programs
 //
 // All rows take a minute and a half on one Node.js with the default of rounds. Both servers speak what Node.js does by default: the same version and
@@ -21,14 +22,13 @@ import { parseArgs } from 'node:util'
 import { here } from './peers.js'
 import { foreignLoad, ServerProcess } from './processes.js'
 
-const { values } = parseArgs({
-  options: { rounds: { type: 'string' }, only: { type: 'string' }, idle: { type: 'string' }, json: { type: 'boolean' } }
-})
+const text = /** @type {const} */ ({ type: 'string' })
+const { values } = parseArgs({ options: { rounds: text, 'warm-up': text, only: text, idle: text, json: { type: 'boolean' } } })
 const ROUNDS = Number(values.rounds ?? 15)
 const IDLE = Number(values.idle ?? 300)
 // A server that goes on for days is asked about, and not its first hundred clients: code that is run once a connection is slow to be optimised.
-const WARM_UP = 4
-const WARM_UP_CONNECTIONS = 10
+const WARM_UP = Number(values['warm-up'] ?? 4)
+const WARM_UP_CONNECTIONS = Number(values['warm-up'] ?? 10)
 const MIB = 2 ** 20
 const BULK = 32 * MIB
 const HOST = '127.0.0.1'
