@@ -8,8 +8,10 @@ import { join } from 'node:path'
 import { stripVTControlCharacters } from 'node:util'
 
 const ROOT = join('dist', 'test')
-// Folders, and files at the top, that start other programs.
+// Folders, and files at the top, that start other programs; and two that do not, so that both processes take as long.
 const WITH_OTHERS = [
+  'testing',
+  'tls',
   'cli',
   'examples',
   'faults',
