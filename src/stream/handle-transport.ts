@@ -11,7 +11,7 @@ import { systemError } from '../system/system-error.ts'
 import { createAcceptedSocket } from './net-socket.ts'
 import { GATHER_SIZE, NetTransport } from './net-transport.ts'
 import { lent, own, ownBuffers } from './read-buffer.ts'
-import { isShort, LONGEST_PASSED, passed, short } from './scratch.ts'
+import { isShort, pass, short } from './scratch.ts'
 import type { Transport, TransportEvents, WriteEntry } from './transport.ts'
 
 const { WriteWrap, ShutdownWrap, streamBaseState, kReadBytesOrError, kLastWriteWasAsync } = (streamBinding ?? {}) as StreamBinding
@@ -131,11 +131,7 @@ export class HandleTransport implements Transport {
   }
 
   pass(bytes: Uint8Array): boolean | undefined {
-    const { byteLength } = bytes
-    if (byteLength > LONGEST_PASSED) return undefined
-    const isDone = this.write([{ chunk: passed.copy(bytes), encoding: 'buffer', byteLength }])
-    if (!isDone) passed.keep()
-    return isDone
+    return pass(this, bytes)
   }
 
   end(): void {

@@ -13,7 +13,7 @@ import { handleOf } from '../system/node-internals.ts'
 import { unguard } from './guarded-socket.ts'
 import { OWNER, readNextInto, type SocketInternals, type WriteCallback } from './net-socket.ts'
 import { handedOver, lent, own, ownBuffers, type ReadBuffer } from './read-buffer.ts'
-import { isShort, LONGEST_PASSED, passed, short } from './scratch.ts'
+import { isShort, pass, short } from './scratch.ts'
 import type { Transport, TransportEvents, WriteEntry } from './transport.ts'
 
 /** Bytes handed over in one system call at most: enough to keep the kernel busy, and a bound. */
@@ -89,11 +89,7 @@ export class NetTransport implements Transport {
   }
 
   pass(bytes: Uint8Array): boolean | undefined {
-    const { byteLength } = bytes
-    if (byteLength > LONGEST_PASSED) return undefined
-    const isDone = this.write([{ chunk: passed.copy(bytes), encoding: 'buffer', byteLength }])
-    if (!isDone) passed.keep()
-    return isDone
+    return pass(this, bytes)
   }
 
   end(): void {

@@ -1,5 +1,7 @@
 // Memory that bytes are copied to for the time of a write, and which the next write uses again.
 
+import type { Transport } from './transport.ts'
+
 /** Room for one copy at a time. It stays near the processor, which memory that is allocated for each write does not. */
 export class Scratch {
   #bytes: Uint8Array<ArrayBuffer>
@@ -42,3 +44,12 @@ export const short = new Scratch(LONGEST_IN_HEAP)
 /** What a connection passes on at most of what it has just read, without keeping it. */
 export const LONGEST_PASSED = 65_536
 export const passed = new Scratch(LONGEST_PASSED)
+
+/** `pass` of a carrier that is done with the bytes of a write once it has handed them over: from a copy, which is kept while it has not. */
+export function pass(carrier: Pick<Transport, 'write'>, bytes: Uint8Array): boolean | undefined {
+  const { byteLength } = bytes
+  if (byteLength > LONGEST_PASSED) return undefined
+  const isDone = carrier.write([{ chunk: passed.copy(bytes), encoding: 'buffer', byteLength }])
+  if (!isDone) passed.keep()
+  return isDone
+}
