@@ -21,9 +21,10 @@ export async function detach(connection: ByteConnection<SocketAddress>): Promise
     await connection.closed
     checkUnused(connection)
   }
+  // The carrier may have something to tell yet when it is asked for its socket.
+  unguard(connection.socket)
   const unread = connection.incoming.takeUnread()
   connection.markDetached()
-  unguard(connection.socket)
   const socket = connection.transport.release(unread)
   guardUntilOwned(socket)
   return socket.once('close', () => connection.released())

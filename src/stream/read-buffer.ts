@@ -91,10 +91,11 @@ class OwnBuffers {
   }
 
   /** One in place of the one that the connection `had`; undefined if enough are in use. To be given back by {@link leave}. */
-  take(had: boolean): Uint8Array<ArrayBuffer> | undefined {
+  take(had: boolean, size = this.#size): Uint8Array<ArrayBuffer> | undefined {
     if (!had && this.#inUse === MAX_OWN) return undefined
     if (!had) this.#inUse++
-    const bytes = this.#spare ?? unzeroed(this.#size)
+    if (this.#spare?.byteLength !== size) return unzeroed(size)
+    const bytes = this.#spare
     this.#spare = undefined
     return bytes
   }

@@ -64,7 +64,8 @@ const MEMBERS = [
     'receive',
     'destroySSL'
   ],
-  ...['setALPNProtocols', 'isSessionReused', 'getCipher', 'getProtocol', 'getALPNNegotiatedProtocol', 'exportKeyingMaterial']
+  ...['setALPNProtocols', 'isSessionReused', 'getCipher', 'getProtocol', 'getALPNNegotiatedProtocol', 'exportKeyingMaterial'],
+  'getServername'
 ]
 
 let binding: TlsBinding | null | undefined

@@ -1,5 +1,6 @@
 // What TLS on a libuv handle has in common, with a socket of Node's over it and without one.
 
+import type { TLSSocketOptions } from 'node:tls'
 import { getSystemErrorMap } from 'node:util'
 
 /** Called when what was written is with the carrier, or could not be. */
@@ -9,6 +10,11 @@ export type WriteCallback = (error?: Error | null) => void
 export interface NativeTls {
   /** Bytes of what was written that are not with the carrier. */
   readonly writeQueueSize: number
+  /** Whether it is being read, as its owner sees it. */
+  reading?: boolean
+  readStop(): number
+  /** The host that the client asked for; false if none. */
+  getServername(): string | false
   /** What is wrong with the chain of the peer's certificate; null if nothing is. */
   verifyError(): Error | null
   /** Takes bytes as if the carrier had read them. */
@@ -18,6 +24,16 @@ export interface NativeTls {
   /** Sees to it that `onnewsession` is called. */
   enableSessionCallbacks(): void
   onnewsession?: (id: Buffer, session: Buffer) => void
+  /** The context to go on with once a client has asked for a host. */
+  sni_context?: object
+}
+
+/**
+ * Has the name that a client asks for acknowledged, which takes a context to go on with: the same. OpenSSL otherwise does not keep it with a session of TLS 1.2, and
+ * does not tell it when that is taken up.
+ */
+export function rememberName(tls: NativeTls, { secureContext }: TLSSocketOptions): void {
+  tls.sni_context = (secureContext as unknown as { context: object }).context
 }
 
 /** What TLS on a handle tells whom it belongs to. */

@@ -157,11 +157,16 @@ function readServerName(body: Cursor): string | undefined {
   const names = body.vector(2)
   while (!names.isAtEnd) {
     const type = names.uint(1)
-    const name = names.vector(2).text().toLowerCase().replace(/\.$/, '')
-    if (type !== HOST_NAME) continue
-    return NAME.test(name) && !ADDRESS.test(name) ? name : undefined
+    const name = names.vector(2).text()
+    if (type === HOST_NAME) return hostName(name)
   }
   return undefined
+}
+
+/** A name as it is compared, in lower case and without a trailing dot; undefined for what names no host. */
+export function hostName(asked: string | undefined): string | undefined {
+  const name = asked?.toLowerCase().replace(/\.$/, '')
+  return name !== undefined && NAME.test(name) && !ADDRESS.test(name) ? name : undefined
 }
 
 function readAlpn(body: Cursor): string[] {

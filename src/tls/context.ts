@@ -1,6 +1,6 @@
 // A server's certificate: a holder that every handshake reads when it starts.
 
-import type { SecureContext } from 'node:tls'
+import type { SecureContext, TLSSocketOptions } from 'node:tls'
 import { inspect } from 'node:util'
 import { checkFunction, checkOptions } from '../options.ts'
 import { nodeCrypto } from '../system/node-tls.ts'
@@ -16,9 +16,10 @@ const CLIENT_CERT = ['none', 'requested', 'required']
 /** How a server's handshake goes that starts now. */
 export interface ServerTerms {
   readonly secureContext: SecureContext
-  readonly alpn: readonly string[] | undefined
   readonly clientCert: 'none' | 'requested' | 'required'
   readonly closeNotify: 'required' | 'optional'
+  /** What the socket is told of it. */
+  readonly options: TLSSocketOptions
 }
 
 // What ticket keys are for: whoever has them resumes sessions without being verified again.
@@ -31,7 +32,7 @@ class Context implements TlsContext {
   readonly #options: TlsContextOptions
   #ca: Pem | readonly Pem[] | undefined
   #tickets: Tickets = newTickets()
-  #secureContext: SecureContext
+  #terms: ServerTerms
   #validity: Validity
 
   constructor(options: TlsContextOptions) {
@@ -40,7 +41,7 @@ class Context implements TlsContext {
     this.#ca = options.ca
     this.#validity = checkIdentity(CREATE, options)
     if (options.ca !== undefined) checkAuthorities(CREATE, options.ca)
-    this.#secureContext = this.#make(CREATE, options, options.ca, this.#tickets)
+    this.#terms = this.#make(CREATE, options, options.ca, this.#tickets)
   }
 
   get validTo(): Date {
@@ -55,15 +56,15 @@ class Context implements TlsContext {
     if (identity.ca !== undefined) checkAuthorities(REPLACE, identity.ca)
     // A client that resumes its session is not verified again.
     const tickets = isSameCa(ca, this.#ca) ? this.#tickets : newTickets()
-    const secureContext = this.#make(REPLACE, identity, ca, tickets)
+    const terms = this.#make(REPLACE, identity, ca, tickets)
     // Nothing can fail any more.
     this.#ca = ca
     this.#tickets = tickets
     this.#validity = validity
-    this.#secureContext = secureContext
+    this.#terms = terms
   }
 
-  #make(action: string, { cert, key, passphrase }: TlsIdentity, ca: Pem | readonly Pem[] | undefined, tickets: Tickets): SecureContext {
+  #make(action: string, { cert, key, passphrase }: TlsIdentity, ca: Pem | readonly Pem[] | undefined, tickets: Tickets): ServerTerms {
     const { minVersion, secureContext } = this.#options
     const options: TlsOptions = {
       cert,
@@ -73,7 +74,7 @@ class Context implements TlsContext {
       ...(minVersion !== undefined && { minVersion }),
       ...(secureContext !== undefined && { secureContext })
     }
-    return makeSecureContext(action, options, tickets)
+    return termsOf(makeSecureContext(action, options, tickets), this.#options)
   }
 
   [inspect.custom](): string {
@@ -83,8 +84,7 @@ class Context implements TlsContext {
   // For this file only, which tells others: users hold a context and nothing but its public members.
 
   static terms(context: Context): ServerTerms {
-    const { alpn, clientCert = 'none', closeNotify = 'required' } = context.#options
-    return { secureContext: context.#secureContext, alpn, clientCert, closeNotify }
+    return context.#terms
   }
 
   static contextFor(context: Context): TlsContextOptions['contextFor'] {
@@ -148,6 +148,18 @@ function checkTlsIdentity(action: string, options: TlsIdentity & TlsOptions): vo
   checkPem(action, 'cert', options.cert)
   checkPem(action, 'key', options.key)
   checkTlsOptions(action, options)
+}
+
+function termsOf(secureContext: SecureContext, { alpn, clientCert = 'none', closeNotify = 'required' }: TlsContextOptions): ServerTerms {
+  const options: TLSSocketOptions = {
+    isServer: true,
+    secureContext,
+    requestCert: clientCert !== 'none',
+    // OpenSSL refuses a client without a certificate, and lets every certificate through.
+    rejectUnauthorized: clientCert === 'required',
+    ...(alpn !== undefined && { ALPNProtocols: [...alpn] })
+  }
+  return { secureContext, clientCert, closeNotify, options }
 }
 
 function newTickets(): Tickets {

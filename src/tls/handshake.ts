@@ -3,6 +3,7 @@
 import type { X509Certificate } from 'node:crypto'
 import type { TLSSocket, TLSSocketOptions } from 'node:tls'
 import type { ConnectionTls } from '../tls.ts'
+import { hostName } from './client-hello.ts'
 import type { ClientTerms } from './client-options.ts'
 import type { ServerTerms } from './context.ts'
 import { dateError, identityError } from './identity.ts'
@@ -14,6 +15,13 @@ export interface Judged {
   readonly socket: SecuredSocket & Pick<TLSSocket, 'isSessionReused' | 'getPeerX509Certificate'>
   /** What is wrong with the chain of the peer's certificate; undefined if nothing is. Asked for only where there is one: an error costs its stack. */
   chainError(): Error | undefined
+  /** The host that a client has asked for, as it wrote it; missing where a handshake must not leave that to OpenSSL. */
+  askedFor?(): string | undefined
+}
+
+/** What a client has said before the handshake began. */
+export interface Peeked {
+  readonly serverName: string | undefined
 }
 
 /** One handshake, of a client or a server. */
@@ -21,6 +29,8 @@ export interface Handshake {
   readonly isServer: boolean
   readonly closeNotify: 'required' | 'optional'
   readonly options: TLSSocketOptions
+  /** Whether OpenSSL has to tell a server which host its client asks for, since nobody else has looked. */
+  readonly readsName: boolean
   /** The name to ask for; undefined for servers, and for addresses. */
   readonly askFor: string | undefined
   /** Takes the session to offer, if there is one: it is for one use. */
@@ -34,6 +44,7 @@ export interface Handshake {
 /** The handshake of a client with the server at `port`, or at a path. */
 export class ClientHandshake implements Handshake {
   readonly isServer = false
+  readonly readsName = false
   readonly closeNotify: 'required' | 'optional'
   readonly options: TLSSocketOptions
   readonly askFor: string | undefined
@@ -89,27 +100,24 @@ export class ClientHandshake implements Handshake {
   }
 }
 
-/** The handshake of a server with a client that asked for `serverName`. */
+/** The handshake of a server, with a client of which `peeked` is known, if anybody has looked. */
 export class ServerHandshake implements Handshake {
   readonly isServer = true
   readonly askFor = undefined
   readonly closeNotify: 'required' | 'optional'
   readonly options: TLSSocketOptions
   readonly #clientCert: ServerTerms['clientCert']
-  readonly #serverName: string | undefined
+  readonly #peeked: Peeked | undefined
 
-  constructor({ secureContext, alpn, clientCert, closeNotify }: ServerTerms, serverName: string | undefined) {
+  constructor({ clientCert, closeNotify, options }: ServerTerms, peeked?: Peeked) {
     this.closeNotify = closeNotify
+    this.options = options
     this.#clientCert = clientCert
-    this.#serverName = serverName
-    this.options = {
-      isServer: true,
-      secureContext,
-      requestCert: clientCert !== 'none',
-      // OpenSSL refuses a client without a certificate, and lets every certificate through.
-      rejectUnauthorized: clientCert === 'required',
-      ...(alpn !== undefined && { ALPNProtocols: [...alpn] })
-    }
+    this.#peeked = peeked
+  }
+
+  get readsName(): boolean {
+    return this.#peeked === undefined
   }
 
   takeSession(): undefined {
@@ -126,7 +134,7 @@ export class ServerHandshake implements Handshake {
     const isAuthorized = certificate !== undefined && error === undefined
     if (this.#clientCert === 'required' && !isAuthorized) throw error ?? new Error('the client has shown no certificate')
     return new Secured(socket, {
-      serverName: this.#serverName ?? null,
+      serverName: (this.#peeked === undefined ? hostName(judged.askedFor?.()) : this.#peeked.serverName) ?? null,
       peerCertificate: certificate ?? null,
       isAuthorized,
       isResumed

@@ -1,4 +1,4 @@
-// A server's side before the handshake: reads which host the client asks for, and finds the context for it.
+// A server's side before the handshake: where the context depends on it, reads which host the client asks for, and finds that context.
 
 import type { SocketAddress } from '../address.ts'
 import type { ByteConnection } from '../stream/byte-connection.ts'
@@ -7,20 +7,31 @@ import { type ClientHello, ClientHelloParser } from './client-hello.ts'
 import { checkTlsContext, contextForOf, serverTerms } from './context.ts'
 import { ServerHandshake } from './handshake.ts'
 import type { Reservation } from './reservation.ts'
-import type { Prepare } from './shake-hands.ts'
+import { isOnHandle, type Prepare } from './shake-hands.ts'
 
 type Choose = NonNullable<TlsContextOptions['contextFor']>
 type Machine = ByteConnection<SocketAddress>
 
 /** How a server with this context gets to its handshake. */
 export function greet(context: TlsContext): Prepare {
-  return async (machine, reservation, early) => {
-    const hello = await readHello(machine, reservation, early)
-    const choose = contextForOf(context)
-    const isAsked = choose !== undefined && hello?.serverName !== undefined
-    const chosen = isAsked ? await contextFor(machine, context, choose, hello.serverName) : context
-    return new ServerHandshake(serverTerms(chosen), hello?.serverName)
-  }
+  return (machine, reservation, early) =>
+    canGreetAtOnce(machine, context) ? new ServerHandshake(serverTerms(context)) : peek(machine, reservation, early, context)
+}
+
+/**
+ * Whether nothing needs to be known of the client before. OpenSSL then reads all by itself, and in larger pieces: what it is given of the ClientHello sets the
+ * size of its buffer for good, 1 KiB instead of 64.
+ */
+export function canGreetAtOnce({ transport }: Machine, context: TlsContext): boolean {
+  return contextForOf(context) === undefined && isOnHandle(transport, serverTerms(context).closeNotify)
+}
+
+async function peek(machine: Machine, reservation: Reservation, early: Uint8Array[], context: TlsContext): Promise<ServerHandshake> {
+  const choose = contextForOf(context)
+  const hello = await readHello(machine, reservation, early)
+  const isAsked = choose !== undefined && hello?.serverName !== undefined
+  const chosen = isAsked ? await contextFor(machine, context, choose, hello.serverName) : context
+  return new ServerHandshake(serverTerms(chosen), { serverName: hello?.serverName })
 }
 
 // Undefined if it is none: OpenSSL then says what is wrong with it, and sends the alert. So it does of one that ends too early.

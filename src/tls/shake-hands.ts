@@ -41,13 +41,19 @@ export function shakeHands(machine: ByteConnection<SocketAddress>, handshake: Ha
   })
 }
 
-// Whether a FIN without close_notify came inside a record is only seen by whoever sees the records.
-function transportOver(given: Transport, init: TlsInit, early: readonly Uint8Array[]): Transport {
+/** Whether TLS is spoken over the very handle that `carrier` has. */
+export function isOnHandle(carrier: Transport, closeNotify: Handshake['closeNotify']): boolean {
+  // Whether a FIN without close_notify came inside a record is only seen by whoever sees the records.
+  if (closeNotify === 'optional' || !canWrapHandles()) return false
+  return carrier instanceof HandleTransport || (carrier instanceof NetTransport && carrierHandle(carrier.socket) !== undefined)
+}
+
+function transportOver(carrier: Transport, init: TlsInit, early: readonly Uint8Array[]): Transport {
   const { options, closeNotify } = init.handshake
-  const handle = given instanceof HandleTransport && closeNotify === 'required' && canBeBare(options) ? given.surrender() : undefined
+  const isOver = isOnHandle(carrier, closeNotify)
+  const handle = isOver && carrier instanceof HandleTransport && canBeBare(options) ? carrier.surrender() : undefined
   if (handle !== undefined) return new TlsTransport(handle, init, early)
-  const carrier = given instanceof HandleTransport ? given.net : given
-  const isOnHandle = carrier instanceof NetTransport && carrierHandle(carrier.socket) !== undefined && canWrapHandles()
-  if (isOnHandle && closeNotify === 'required') return new TlsTransport(carrier.carry(), init, early)
-  return new StreamTlsTransport(carrier, init, early)
+  const net = carrier instanceof HandleTransport ? carrier.net : carrier
+  if (isOver && isOnHandle(net, closeNotify)) return new TlsTransport((net as NetTransport).carry(), init, early)
+  return new StreamTlsTransport(net, init, early)
 }

@@ -97,8 +97,8 @@ function checkUnused(machine: Machine): void {
   if (outgoing.pump !== undefined) throw busy('a source is being written')
 }
 
-// What a peer or the network did in the handshake is a failure of the handshake.
-function failureOf(machine: Machine, error: unknown): unknown {
+/** Why the handshake failed: what a peer or the network did in it is a failure of the handshake. */
+export function failureOf(machine: Machine, error: unknown): unknown {
   if (error instanceof TlsError) return withOrigin(error, machine)
   if (!(error instanceof ConnectionResetError) || !machine.isOrigin(error)) return error
   return withOrigin(handshakeError(peerOf(machine), (error.cause as Error | undefined) ?? error), machine)

@@ -9,12 +9,13 @@ import { lent, RECORD_SIZE, type ReadBuffer } from '../stream/read-buffer.ts'
 import { isShort, short } from '../stream/scratch.ts'
 import type { Transport, TransportEvents, WriteEntry } from '../stream/transport.ts'
 import { BareTls } from '../system/bare-tls.ts'
-import { EALREADY, readNextRecordInto, type TlsSocketOwner } from '../system/native-tls.ts'
+import { EALREADY, rememberName, type TlsSocketOwner } from '../system/native-tls.ts'
 import type { StreamHandle } from '../system/node-internals.ts'
 import { systemErrorNamed } from '../system/system-error.ts'
 import { type CarrierHandle, carrierHandle, closeByReset, createTlsSocket, disown, type TlsSocketInternals } from '../system/tls-socket.ts'
 import type { ConnectionTls } from '../tls.ts'
-import { RecordMemory } from './record-memory.ts'
+import type { Judged } from './handshake.ts'
+import { RecordMemory, type RecordMemoryOwner } from './record-memory.ts'
 import { sayHello } from './say-hello.ts'
 import { ifStalled } from './stalled.ts'
 import { handshakeError, isOfOpenSsl, recordError } from './tls-error.ts'
@@ -29,7 +30,7 @@ const AT_ONCE = 131_072
  * Takes over `carrier`, which must be connected, with nothing in flight and nobody else reading from it; a handle must suit {@link canBeBare}. `early`
  * are bytes that came from it before: they belong to the handshake.
  */
-export class TlsTransport implements Transport, TlsSocketOwner {
+export class TlsTransport implements Transport, TlsSocketOwner, RecordMemoryOwner {
   readonly gatherSize = GATHER_SIZE
   readonly mustEnd = true
   tls: ConnectionTls | undefined
@@ -51,7 +52,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
   #endsBehindWrite = false
   // Behind it a FIN is no mere truncation.
   #writeError: Error | undefined
-  readonly #memory = new RecordMemory()
+  readonly #memory = new RecordMemory(this)
   readonly #onWritten = (error?: Error | null): void => this.#written(error ?? undefined)
 
   constructor(carrier: Socket | StreamHandle, init: TlsInit, early: readonly Uint8Array[] = []) {
@@ -61,6 +62,8 @@ export class TlsTransport implements Transport, TlsSocketOwner {
   }
 
   get socket(): Socket {
+    // Behind it comes what the socket reads.
+    this.#memory.flush()
     if (this.#tls instanceof BareTls) return this.#tls.destroyed ? new Socket().destroy() : this.#socketOver(this.#tls)
     return this.#tls ?? (this.#carrier as Socket)
   }
@@ -102,6 +105,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
       this.#raw = carrier
       this.#tls = new BareTls(carrier, handshake.options, this, lent.bytes)
     }
+    if (handshake.readsName && this.#tls._handle !== null) rememberName(this.#tls._handle, handshake.options)
     // Before whatever else comes from the carrier, which is not read in this turn.
     for (const bytes of this.#early) if (!this.#isDestroyed) this.#tls._handle?.receive(bytes)
     this.#early = []
@@ -167,14 +171,20 @@ export class TlsTransport implements Transport, TlsSocketOwner {
   // What the socket tells ---------------------------------------------------------------------------------------------
 
   arrived(length: number): boolean {
-    const tls = this.#tls
-    const buffer = this.#memory.filled
-    const goesOn = this.#received(buffer, length)
-    // Whoever was told may have asked for the socket.
-    if (this.#tls !== tls) return goesOn
-    const next = this.#memory.next(buffer, length, goesOn)
-    if (next !== undefined) readNextRecordInto(next)
-    return goesOn
+    return this.#memory.arrived(length)
+  }
+
+  received(buffer: ReadBuffer, length: number): boolean {
+    if (this.#isDestroyed) return false
+    this.#isStopped = !(this.#events as TransportEvents).received(buffer, length)
+    return !this.#isStopped
+  }
+
+  pause(): void {
+    const handle = this.#tls?._handle
+    if (!handle || this.#isDestroyed) return
+    handle.reading = false
+    handle.readStop()
   }
 
   /**
@@ -182,6 +192,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
    * close_notify, which is told from within the read of its bytes.
    */
   sawEnd(): void {
+    this.#memory.flush()
     if (this.#isDestroyed || this.#hasEnded) return
     this.#hasEnded = true
     const isOrderly = this.#isStopped || this.#raw?.readStart() === EALREADY
@@ -197,7 +208,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     const socket = this.#tls as TlsSocketInternals | BareTls
     let tls: ConnectionTls
     try {
-      tls = this.#init.handshake.conclude({ socket, chainError: () => socket._handle?.verifyError() ?? undefined })
+      tls = this.#init.handshake.conclude(judged(socket))
     } catch (error) {
       // OpenSSL sends no alert for what it does not know: a reset is all that the peer can be told.
       this.reset()
@@ -210,6 +221,7 @@ export class TlsTransport implements Transport, TlsSocketOwner {
   }
 
   failed(error: Error): void {
+    this.#memory.flush()
     if (this.#isDestroyed) return
     this.destroy()
     this.#broke(error)
@@ -233,12 +245,6 @@ export class TlsTransport implements Transport, TlsSocketOwner {
     // It reads on, whether our reader has room or not.
     this.#isStopped = false
     return socket
-  }
-
-  #received(buffer: ReadBuffer, length: number): boolean {
-    if (this.#isDestroyed) return false
-    this.#isStopped = !(this.#events as TransportEvents).received(buffer, length)
-    return !this.#isStopped
   }
 
   #written(error: Error | undefined): void {
@@ -291,6 +297,11 @@ export class TlsTransport implements Transport, TlsSocketOwner {
   #causeOf(error: Error): Error {
     return isOfOpenSsl(error) ? recordError(this.#init.peer, error) : error
   }
+}
+
+function judged(socket: TlsSocketInternals | BareTls): Judged {
+  const { _handle: handle } = socket
+  return { socket, chainError: () => handle?.verifyError() ?? undefined, askedFor: () => handle?.getServername() || undefined }
 }
 
 function isBuffer(entry: WriteEntry): boolean {

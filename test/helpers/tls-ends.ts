@@ -33,10 +33,12 @@ export class TlsEnd implements TransportEvents {
   tls: ConnectionTls | undefined
   /** How it ended: 'orderly', 'cut', or what it broke of. */
   end: EndKind | Error | undefined
+  /** How many bytes had arrived by then. */
+  lengthAtEnd: number | undefined
   isClosed = false
   isFinished = false
-  /** Whether it stops reading after each chunk; the test resumes. */
-  isStopping = false
+  /** Whether it stops reading after each chunk, for a turn or for good. */
+  isStopping: boolean | 'for good' = false
   numWritten = 0
   onReceived: (() => void) | undefined
   #length = 0
@@ -68,8 +70,8 @@ export class TlsEnd implements TransportEvents {
     this.#length += length
     this.chunks.push(buffer.keep(length))
     this.onReceived?.()
-    if (this.isStopping) setImmediate(() => this.transport.resume())
-    return !this.isStopping
+    if (this.isStopping === true) setImmediate(() => this.transport.resume())
+    return this.isStopping === false
   }
 
   written(error?: Error): void {
@@ -84,10 +86,12 @@ export class TlsEnd implements TransportEvents {
 
   ended(kind: EndKind): void {
     this.end ??= kind
+    this.lengthAtEnd ??= this.#length
   }
 
   broken(cause: Error): void {
     this.end ??= cause
+    this.lengthAtEnd ??= this.#length
   }
 
   released(): void {
@@ -111,7 +115,7 @@ function takenFrom(carrier: Socket, handle: StreamHandle): StreamHandle {
 export function handshakes(made: Certificates, version: Version, options: TlsClientOptions = {}): { client: Handshake; server: Handshake } {
   const context = TlsContext.create({ ...made.a, minVersion: version, secureContext: { maxVersion: version } })
   const terms = clientTerms('Cannot connect', { ca: made.ca.cert, serverName: 'a.test', ...options }, undefined)
-  return { client: new ClientHandshake(terms, 1), server: new ServerHandshake(serverTerms(context), 'a.test') }
+  return { client: new ClientHandshake(terms, 1), server: new ServerHandshake(serverTerms(context)) }
 }
 
 export interface Relayed {

@@ -170,7 +170,7 @@ describe('TlsContext', () => {
     const context = TlsContext.create(options)
     alpn.push('smtp')
     options.alpn = ['x']
-    expect(serverTerms(context).alpn).to.deep.equal(['imap'])
+    expect(serverTerms(context).options.ALPNProtocols).to.deep.equal(['imap'])
   })
 
   it('is told from everything else', () => {
@@ -187,7 +187,7 @@ describe('TlsContext', () => {
   })
 
   it('fills in the defaults, and keeps what is given', () => {
-    expect(serverTerms(TlsContext.create(made.a))).to.include({ alpn: undefined, clientCert: 'none', closeNotify: 'required' })
+    expect(serverTerms(TlsContext.create(made.a))).to.include({ clientCert: 'none', closeNotify: 'required' })
     const contextFor = () => undefined
     const context = TlsContext.create({ ...made.a, clientCert: 'required', closeNotify: 'optional', contextFor })
     expect(serverTerms(context)).to.include({ clientCert: 'required', closeNotify: 'optional' })

@@ -117,6 +117,22 @@ for (const version of VERSIONS) {
         expect(other.server.tls).to.include({ isResumed: false, serverName: 'b.test' })
       })
 
+      it('is not needed for the name: it is known without, on a resumed session too', async () => {
+        const tls = context(made.a)
+        const first = await serve(tls, { servername: 'A.Test', checkServerIdentity: () => undefined })
+        expect(first.server.tls).to.include({ isResumed: false, serverName: 'a.test' })
+        const { session } = first.client
+        const again = await serve(tls, { servername: 'A.Test', session: session as Buffer })
+        expect(again.server.tls).to.include({ isResumed: true, serverName: 'a.test' })
+        const unnamed = await serve(tls, { checkServerIdentity: () => undefined })
+        expect(unnamed.server.tls?.serverName).to.equal(null)
+        const other = await serve(tls, { servername: 'b.test', session: session as Buffer, checkServerIdentity: () => undefined })
+        // Before TLS 1.3 OpenSSL goes by the session, which has one name.
+        expect(other.server.tls).to.include({ isResumed: true, serverName: version === 'TLSv1.2' ? 'a.test' : 'b.test' })
+        const address = await serve(tls, { servername: '1.2.3', checkServerIdentity: () => undefined })
+        expect(address.server.tls?.serverName).to.equal(null)
+      })
+
       it('all of the context that it gives holds', async () => {
         const b = context(made.b, { alpn: ['b'], clientCert: 'required', ca: made.ca.cert })
         const tls = context(made.a, { alpn: ['a'], contextFor: (name) => (name === 'b.test' ? b : undefined) })
