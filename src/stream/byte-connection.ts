@@ -27,6 +27,9 @@ import type { EndKind, Transport, TransportEvents } from './transport.ts'
 // the carrier is on its way to be released. open → closed: both sides had finished. open → detached → closed: somebody else has the socket.
 type State = 'open' | 'closing' | 'ended' | 'detached' | 'closed'
 
+/** Milliseconds from which on a limit may begin to count a turn late. */
+const PATIENCE_WITHOUT_TIMER = 1_000
+
 /** The machine under a {@link Connection}. */
 export class ByteConnection<A extends SocketAddress> implements TransportEvents, OutgoingOwner {
   readonly incoming: Incoming
@@ -255,8 +258,16 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
     const at = performance.now() + delay
     if (at >= this.#forceAt) return
     this.#forceAt = at
+    // A timer costs more than all else here, and mostly everything is over by then.
+    if (delay > PATIENCE_WITHOUT_TIMER) setImmediate(inAnotherTurn, this, at, delay)
+    else this.forceAt(at, delay)
+  }
+
+  /** Aborts at this time, unless something earlier was asked for, or it is over by now. */
+  forceAt(at: number, delay: number): void {
+    if (this.#forceAt !== at || this.#state !== 'closing' || this.outgoing.isFinished) return
     // What the system has taken may be told only at the end of the turn.
-    this.#after(delay, () =>
+    this.#after(at - performance.now(), () =>
       setImmediate(() => {
         if (this.outgoing.bytesPending > 0) this.breakOff(this.#closedError(`Not everything was handed over within ${delay} ms of close()`))
         // The end itself may wait for the peer, over TLS.
@@ -297,4 +308,14 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
     this.#broken ??= withOrigin(brokenBy(this.peer, cause), this)
     return this.#broken
   }
+}
+
+type Forced = Pick<ByteConnection<SocketAddress>, 'forceAt'>
+
+function inAnotherTurn(connection: Forced, at: number, delay: number): void {
+  setImmediate(force, connection, at, delay)
+}
+
+function force(connection: Forced, at: number, delay: number): void {
+  connection.forceAt(at, delay)
 }

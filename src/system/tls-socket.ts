@@ -86,6 +86,13 @@ export function carrierHandle(socket: Socket): CarrierHandle | undefined {
 
 /** Whether TLS can be spoken over the very handle of a socket. Deno has handles too, of which `readStart` always gives 0. */
 export function canWrapHandles(): boolean {
+  canWrap ??= findWrapHandle()
+  return canWrap
+}
+
+let canWrap: boolean | undefined
+
+function findWrapHandle(): boolean {
   const isPlainNode = process.versions.bun === undefined && process.versions.deno === undefined
   return isPlainNode && typeof (nodeTls().TLSSocket.prototype as Partial<TlsSocketInternals>)._wrapHandle === 'function'
 }

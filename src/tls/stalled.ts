@@ -17,7 +17,7 @@ const TURNS = 3
 
 /** Calls `then` if `tls` has something to send and `raw` nothing to do, for longer than it takes to go from one to the other. */
 export function ifStalled(tls: Counters | null | undefined, raw: Raw, then: () => void, turns = TURNS): void {
-  if (!tls || raw === undefined) return
+  if (!tls || raw === undefined || tls.writeQueueSize === 0) return
   const before = raw.bytesWritten
   setImmediate(() => {
     if (tls.writeQueueSize === 0 || raw.writeQueueSize > 0 || raw.bytesWritten !== before) return

@@ -6,7 +6,7 @@
 import { formatAddress, type SocketAddress } from '../address.ts'
 import { onceAborted, throwIfAborted } from '../async/abort.ts'
 import { startTimer } from '../async/timer.ts'
-import { BusyError, ConnectionClosedError, ConnectionResetError, HandshakeTimeoutError, TlsError, withOrigin } from '../errors.ts'
+import { BusyError, ConnectionClosedError, HandshakeTimeoutError, withOrigin } from '../errors.ts'
 import { checkDuration, checkOptions, checkSignal, DEFAULT_HANDSHAKE_TIMEOUT, DEFAULT_TIMEOUT } from '../options.ts'
 import type { ByteConnection } from '../stream/byte-connection.ts'
 import type { Upgrade } from '../stream/connection-init.ts'
@@ -16,7 +16,7 @@ import { isTlsContext } from './context.ts'
 import { ClientHandshake } from './handshake.ts'
 import { Reservation } from './reservation.ts'
 import { greet } from './server-hello.ts'
-import { type Prepare, shakeHands } from './shake-hands.ts'
+import { failureOf, type Prepare, shakeHands } from './shake-hands.ts'
 import { handshakeError } from './tls-error.ts'
 
 const ACTION = 'Cannot start TLS'
@@ -95,13 +95,6 @@ function checkUnused(machine: Machine): void {
   if (incoming.isOver) throw withOrigin(new ConnectionClosedError(`${ACTION} as the peer has ended the connection`), machine)
   if (incoming.isBusy) throw busy('a read of this connection is pending')
   if (outgoing.pump !== undefined) throw busy('a source is being written')
-}
-
-/** Why the handshake failed: what a peer or the network did in it is a failure of the handshake. */
-export function failureOf(machine: Machine, error: unknown): unknown {
-  if (error instanceof TlsError) return withOrigin(error, machine)
-  if (!(error instanceof ConnectionResetError) || !machine.isOrigin(error)) return error
-  return withOrigin(handshakeError(peerOf(machine), (error.cause as Error | undefined) ?? error), machine)
 }
 
 function lateError(machine: Machine, timeout: number): HandshakeTimeoutError {

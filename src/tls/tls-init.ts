@@ -10,5 +10,5 @@ export interface TlsInit {
   /** Called when the handshake is done and the peer verified. */
   readonly secured: () => void
   /** Called in its place, and instead of `broken`, when that fails, or the connection is closed before. */
-  readonly failed: (error: Error) => void
+  failed(error: Error): void
 }

@@ -138,7 +138,7 @@ export class TlsTransport implements Transport, TlsSocketOwner, RecordMemoryOwne
 
   // Not inside a read callback, nor in a microtask or tick of one: SSL_shutdown would meet records that are not decrypted, and fail the session.
   end(): void {
-    setImmediate(() => this.#end())
+    setImmediate(endNow, this)
   }
 
   destroy(): void {
@@ -259,7 +259,7 @@ export class TlsTransport implements Transport, TlsSocketOwner, RecordMemoryOwne
   }
 
   // FIN would overtake close_notify while TLSWrap has something in flight: an empty write comes back behind it.
-  #end(): void {
+  endNow(): void {
     const tls = this.#tls
     if (this.#isDestroyed || tls === undefined || tls._handle === null) return
     // TLSWrap ends the process if it is given another write.
@@ -297,6 +297,10 @@ export class TlsTransport implements Transport, TlsSocketOwner, RecordMemoryOwne
   #causeOf(error: Error): Error {
     return isOfOpenSsl(error) ? recordError(this.#init.peer, error) : error
   }
+}
+
+function endNow(transport: TlsTransport): void {
+  transport.endNow()
 }
 
 function judged(socket: TlsSocketInternals | BareTls): Judged {
