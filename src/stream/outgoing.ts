@@ -1,7 +1,7 @@
 // What is to be sent: a queue of writes, flush marks, the limit on age, and the end.
 
 import { Deferred, muted } from '../async/deferred.ts'
-import { nextTick, setImmediate } from '../async/platform.ts'
+import { nextTick } from '../async/platform.ts'
 import { StallTimer } from '../async/stall-timer.ts'
 import { currentTurn } from '../async/turn.ts'
 import { BufferAgeLimitError, ConnectionClosedError, withOrigin } from '../errors.ts'
@@ -251,7 +251,7 @@ export class Outgoing {
     this.#sendingBytes = 0
     if (this.#queue === NOTHING) return
     this.#queue.settleUpTo(this.#accepted - this.#queue.byteLength)
-    if (this.#queue.length === 0 && !this.#queue.hasMarks) this.#queue = NOTHING
+    if (this.#queue.length === 0 && this.pump === undefined && !this.#queue.hasMarks) this.#queue = NOTHING
   }
 
   // libuv knows what is left of a write in flight, as long as that goes well.
@@ -263,8 +263,7 @@ export class Outgoing {
   // What waits for all bytes to be handed over.
   #afterSent(): void {
     if (!this.isIdle || this.isFailed || this.#heldFrom !== Number.POSITIVE_INFINITY) return
-    // Behind whatever else the event loop has to do: the system may take bytes as fast as a source gives them.
-    if (this.pump?.isWaiting === true) setImmediate(resumePump, this.pump)
+    this.pump?.resume()
     if (this.#state !== 'closing') return
     if (this.#owner.canRelease) this.#closed()
     else this.transport.end()
@@ -293,8 +292,4 @@ export class Outgoing {
 
 function flushScheduled(outgoing: Outgoing): void {
   outgoing.flush()
-}
-
-function resumePump(pump: Pump): void {
-  pump.resume()
 }

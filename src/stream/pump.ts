@@ -4,7 +4,7 @@ import { AsyncResource } from 'node:async_hooks'
 import { inspect, types } from 'node:util'
 import { doNothing } from '../async/do-nothing.ts'
 import { setImmediate } from '../async/platform.ts'
-import { TurnBudget } from '../async/turn.ts'
+import { currentTurn, TurnBudget } from '../async/turn.ts'
 import type { Chunk, Source } from '../writer.ts'
 
 /** What is pumped into. */
@@ -21,6 +21,9 @@ export type PumpEnd = { readonly kind: 'done' } | { readonly kind: 'source-faile
 type Next = IteratorResult<Chunk | string, unknown>
 type SourceIterator = AsyncIterator<Chunk | string> | Iterator<Chunk | string>
 
+/** Each time with what a target takes until it is full: half a megabyte. */
+const RESUMED_PER_TURN = 4
+
 /**
  * One source on its way into a target. An async function with `for await` would do, were it not for a source that hangs: when the
  * target breaks, the pump must end at once, and may not wait for the source's next chunk.
@@ -35,6 +38,8 @@ export class Pump {
   #iterator: SourceIterator | undefined
   #isEnded = false
   #isWaiting = false
+  #lastTurn = 0
+  #resumed = 0
 
   /** @throws {TypeError} If `source` is not iterable. */
   constructor(source: Source, target: PumpTarget, onEnd: (end: PumpEnd) => void) {
@@ -76,9 +81,19 @@ export class Pump {
     }
   }
 
-  /** Goes on, if it waits for the target. */
+  /**
+   * Goes on, if it waits for the target: the system may take bytes as fast as a source gives them, so only a few times in a turn of the event loop, and then
+   * behind whatever else there is to do.
+   */
   resume(): void {
     if (!this.#isWaiting) return
+    const turn = currentTurn()
+    if (turn !== this.#lastTurn) this.#resumed = 0
+    this.#lastTurn = turn
+    if (++this.#resumed > RESUMED_PER_TURN) {
+      setImmediate(resume, this)
+      return
+    }
     this.#isWaiting = false
     this.#context.runInAsyncScope(this.run, this)
   }
@@ -137,6 +152,10 @@ export class Pump {
     this.#isEnded = true
     this.#onEnd(end)
   }
+}
+
+function resume(pump: Pump): void {
+  pump.resume()
 }
 
 /**

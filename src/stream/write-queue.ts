@@ -58,14 +58,16 @@ export class WriteQueue {
    * after it, and up to `limit` bytes; a larger one goes alone. Nothing if a buffer among them was detached or resized since.
    */
   gather(limit: number, accepted: number): WriteEntry[] {
+    const first = this.#entries[this.#head] as WriteEntry
+    if (first.byteLength >= limit) return this.#takeFirst(first)
     const done = accepted - this.#byteLength
     const upTo = Math.min(limit, (this.#marks[this.#firstMark]?.at ?? accepted) - done)
     let bytes = 0
     this.#gathered = 0
     let end = this.#head
     while (end < this.#entries.length && (end === this.#head || bytes < upTo)) {
-      const { chunk, byteLength } = this.#entries[end] as WriteEntry
-      if (typeof chunk !== 'string' && chunk.byteLength !== byteLength) return []
+      const { byteLength } = this.#entries[end] as WriteEntry
+      if (isSpoilt(this.#entries[end] as WriteEntry)) return []
       if (end > this.#head && bytes + byteLength > limit) break
       bytes += byteLength
       end++
@@ -99,6 +101,16 @@ export class WriteQueue {
     for (const { deferred } of marks) deferred.reject(error)
   }
 
+  #takeFirst(first: WriteEntry): WriteEntry[] {
+    this.#gathered = 0
+    if (isSpoilt(first)) return []
+    this.#gathered = first.byteLength
+    this.#byteLength -= first.byteLength
+    this.#entries[this.#head++] = undefined as never
+    this.#dropTaken()
+    return [first]
+  }
+
   #take(end: number): WriteEntry[] {
     if (this.#head === 0 && end === this.#entries.length) {
       const all = this.#entries
@@ -108,12 +120,20 @@ export class WriteQueue {
     const taken = this.#entries.slice(this.#head, end)
     this.#entries.fill(undefined as never, this.#head, end)
     this.#head = end
-    if (this.#head === this.#entries.length || (this.#head >= 1024 && this.#head * 2 >= this.#entries.length)) {
-      this.#entries.splice(0, this.#head)
-      this.#head = 0
-    }
+    this.#dropTaken()
     return taken
   }
+
+  #dropTaken(): void {
+    if (this.#head === this.#entries.length) this.#entries.length = 0
+    else if (this.#head >= 1024 && this.#head * 2 >= this.#entries.length) this.#entries.splice(0, this.#head)
+    else return
+    this.#head = 0
+  }
+}
+
+function isSpoilt({ chunk, byteLength }: WriteEntry): boolean {
+  return typeof chunk !== 'string' && chunk.byteLength !== byteLength
 }
 
 /** Why nothing could be gathered: part of the bytes is gone, and no peer may take the rest for the whole. */
