@@ -3,17 +3,17 @@
 import type { Socket } from 'node:net'
 import { formatAddress, type SocketAddress } from '../address.ts'
 import { Deferred, muted } from '../async/deferred.ts'
-import { AbortController, setImmediate } from '../async/platform.ts'
+import { AbortController } from '../async/platform.ts'
 import type { StallTimer } from '../async/stall-timer.ts'
-import { startTimer } from '../async/timer.ts'
 import type { CloseOptions, Connection } from '../connection.ts'
 import { connectionClose } from '../diagnostics.ts'
 import { asDeliberate, ConnectionClosedError, isFrom, withOrigin } from '../errors.ts'
-import { type ConnectionSettings, DEFAULT_FORCE_AFTER, DEFAULT_LINGER } from '../options.ts'
+import { type ConnectionSettings, DEFAULT_FORCE_AFTER } from '../options.ts'
 import type { Writer } from '../writer.ts'
 import { brokenBy, truncated } from './broken.ts'
 import { ByteReader } from './byte-reader.ts'
 import { ByteWriter, createWriter } from './byte-writer.ts'
+import { CloseLimits, type Closing } from './close-limits.ts'
 import type { ConnectionInit } from './connection-init.ts'
 import { publishClose, publishOpen } from './connection-news.ts'
 import { limitIdleness } from './idleness.ts'
@@ -27,11 +27,8 @@ import type { EndKind, Transport, TransportEvents } from './transport.ts'
 // the carrier is on its way to be released. open → closed: both sides had finished. open → detached → closed: somebody else has the socket.
 type State = 'open' | 'closing' | 'ended' | 'detached' | 'closed'
 
-/** Milliseconds from which on a limit may begin to count a turn late. */
-const PATIENCE_WITHOUT_TIMER = 1_000
-
 /** The machine under a {@link Connection}. */
-export class ByteConnection<A extends SocketAddress> implements TransportEvents, OutgoingOwner {
+export class ByteConnection<A extends SocketAddress> implements TransportEvents, OutgoingOwner, Closing {
   readonly incoming: Incoming
   readonly outgoing: Outgoing
   readonly reader: ByteReader
@@ -46,11 +43,7 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
   #controller: AbortController | undefined
   #closed: Deferred | undefined
   #closing: Promise<void> | undefined
-  #stopTimer: (() => void) | undefined
-  #linger = DEFAULT_LINGER
-  // For how long it waits for the peer's FIN, once it does.
-  #lingersFor: number | undefined
-  #forceAt = Number.POSITIVE_INFINITY
+  #limits: CloseLimits | undefined
   #idle: StallTimer | undefined
   #broken: Error | undefined
   #openedAt: number | undefined
@@ -132,7 +125,8 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
   /** Starts what `close()` waits for. */
   startClosing(forceAfter: number, linger?: number): void {
     if (this.#state === 'detached') return
-    if (linger !== undefined) this.#linger = Math.min(this.#linger, linger)
+    this.#limits ??= new CloseLimits(this)
+    if (linger !== undefined) this.#limits.shortenLinger(linger)
     if (this.#state === 'open') this.#state = 'closing'
     this.incoming.close(this.#useAfterClose)
     this.outgoing.finish()
@@ -141,9 +135,9 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
       // A write has failed before: there is nothing left to wait for, and no peer may take what it got for the whole.
       this.#transport.reset()
     } else if (this.#state === 'closing' && this.outgoing.isFinished && !this.#transport.isDestroyed) {
-      this.#waitForPeer()
+      this.#limits.waitForPeer()
     }
-    this.#forceAfter(forceAfter)
+    this.#limits.forceAfter(forceAfter)
   }
 
   /** Puts another carrier in the place of the one that gave up its socket. Nothing may be in flight. */
@@ -200,7 +194,7 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
       this.outgoing.fail(error)
     }
     this.#state = 'closed'
-    this.#stopTimer?.()
+    this.#limits?.end()
     this.#idle?.stop()
     this.incoming.release()
     this.#controller?.abort(this.#closeReason)
@@ -217,7 +211,7 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
 
   writerClosed(): void {
     if (this.incoming.isOver) this.#transport.destroy()
-    else if (this.#state === 'closing') this.#waitForPeer()
+    else if (this.isClosing) this.#limits?.waitForPeer()
   }
 
   writeFailed(cause: Error): Error {
@@ -228,6 +222,14 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
       this.#transport.reset()
     }
     return error
+  }
+
+  get isClosing(): boolean {
+    return this.#state === 'closing'
+  }
+
+  gaveUpAfter(delay: number): void {
+    this.breakOff(this.#closedError(`Not everything was handed over within ${delay} ms of close()`))
   }
 
   breakOff(error: Error): void {
@@ -252,43 +254,6 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
     return () => this.#closedError('The connection is closed')
   }
 
-  // Aborts after `delay`, unless all is handed over by then. The earliest of several calls counts.
-  #forceAfter(delay: number): void {
-    if (this.#state !== 'closing' || this.outgoing.isFinished || delay === Number.POSITIVE_INFINITY) return
-    const at = performance.now() + delay
-    if (at >= this.#forceAt) return
-    this.#forceAt = at
-    // A timer costs more than all else here, and mostly everything is over by then.
-    if (delay > PATIENCE_WITHOUT_TIMER) setImmediate(inAnotherTurn, this, at, delay)
-    else this.forceAt(at, delay)
-  }
-
-  /** Aborts at this time, unless something earlier was asked for, or it is over by now. */
-  forceAt(at: number, delay: number): void {
-    if (this.#forceAt !== at || this.#state !== 'closing' || this.outgoing.isFinished) return
-    // What the system has taken may be told only at the end of the turn.
-    this.#after(at - performance.now(), () =>
-      setImmediate(() => {
-        if (this.outgoing.bytesPending > 0) this.breakOff(this.#closedError(`Not everything was handed over within ${delay} ms of close()`))
-        // The end itself may wait for the peer, over TLS.
-        else if (!this.outgoing.isFinished) this.#after(DEFAULT_LINGER, () => this.#transport.reset())
-      })
-    )
-  }
-
-  // Everything is sent: give the peer time to read it and to answer with its FIN. Closed with unread input, TCP would reset what is in flight.
-  #waitForPeer(): void {
-    if (this.#lingersFor === this.#linger) return
-    this.#lingersFor = this.#linger
-    if (this.#linger === 0) this.#transport.destroy()
-    else this.#after(this.#linger, () => this.#transport.destroy())
-  }
-
-  #after(delay: number, then: () => void): void {
-    this.#stopTimer?.()
-    this.#stopTimer = startTimer(delay, then)
-  }
-
   #end(reason: unknown): void {
     if (this.#state !== 'closed') this.#state = 'ended'
     this.#reason ??= { reason }
@@ -308,14 +273,4 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
     this.#broken ??= withOrigin(brokenBy(this.peer, cause), this)
     return this.#broken
   }
-}
-
-type Forced = Pick<ByteConnection<SocketAddress>, 'forceAt'>
-
-function inAnotherTurn(connection: Forced, at: number, delay: number): void {
-  setImmediate(force, connection, at, delay)
-}
-
-function force(connection: Forced, at: number, delay: number): void {
-  connection.forceAt(at, delay)
 }

@@ -9,20 +9,17 @@ import { lent, RECORD_SIZE, type ReadBuffer } from '../stream/read-buffer.ts'
 import { isShort, short } from '../stream/scratch.ts'
 import type { Transport, TransportEvents, WriteEntry } from '../stream/transport.ts'
 import { BareTls } from '../system/bare-tls.ts'
-import { EALREADY, rememberName, type TlsSocketOwner } from '../system/native-tls.ts'
+import { EALREADY, type TlsSocketOwner } from '../system/native-tls.ts'
 import type { StreamHandle } from '../system/node-internals.ts'
 import { systemErrorNamed } from '../system/system-error.ts'
 import { type CarrierHandle, carrierHandle, closeByReset, createTlsSocket, disown, type TlsSocketInternals } from '../system/tls-socket.ts'
 import type { ConnectionTls } from '../tls.ts'
-import type { Judged } from './handshake.ts'
+import { beginTls, judged } from './begin-tls.ts'
 import { RecordMemory, type RecordMemoryOwner } from './record-memory.ts'
-import { sayHello } from './say-hello.ts'
 import { ifStalled } from './stalled.ts'
 import { handshakeError, isOfOpenSsl, recordError } from './tls-error.ts'
 import type { TlsInit } from './tls-init.ts'
 
-/** What TLSWrap gathers is copied, and a record has no more; a longer buffer goes as it is. */
-const GATHER_SIZE = RECORD_SIZE
 /** What TLSWrap hands over in one go: ten buffers of 16 KiB are the most. */
 const AT_ONCE = 131_072
 
@@ -31,7 +28,8 @@ const AT_ONCE = 131_072
  * are bytes that came from it before: they belong to the handshake.
  */
 export class TlsTransport implements Transport, TlsSocketOwner, RecordMemoryOwner {
-  readonly gatherSize = GATHER_SIZE
+  // What TLSWrap gathers is copied, and a record has no more; a longer buffer goes as it is.
+  readonly gatherSize = RECORD_SIZE
   readonly mustEnd = true
   tls: ConnectionTls | undefined
   readonly #carrier: Socket | StreamHandle
@@ -89,7 +87,6 @@ export class TlsTransport implements Transport, TlsSocketOwner, RecordMemoryOwne
   open(events: TransportEvents): void {
     this.#events = events
     const carrier = this.#carrier
-    const { handshake } = this.#init
     if (carrier instanceof Socket) {
       this.#raw = carrierHandle(carrier)
       carrier.on('error', (error) => this.failed(error))
@@ -98,14 +95,8 @@ export class TlsTransport implements Transport, TlsSocketOwner, RecordMemoryOwne
         carrier.on('close', () => this.wasClosed())
         return
       }
-      const tls = createTlsSocket(carrier, handshake.options, this, lent.bytes)
-      this.#tls = tls
-      if (!handshake.isServer) sayHello(tls, handshake)
-    } else {
-      this.#raw = carrier
-      this.#tls = new BareTls(carrier, handshake.options, this, lent.bytes)
-    }
-    if (handshake.readsName && this.#tls._handle !== null) rememberName(this.#tls._handle, handshake.options)
+    } else this.#raw = carrier
+    this.#tls = beginTls(carrier, this.#init.handshake, this)
     // Before whatever else comes from the carrier, which is not read in this turn.
     for (const bytes of this.#early) if (!this.#isDestroyed) this.#tls._handle?.receive(bytes)
     this.#early = []
@@ -301,11 +292,6 @@ export class TlsTransport implements Transport, TlsSocketOwner, RecordMemoryOwne
 
 function endNow(transport: TlsTransport): void {
   transport.endNow()
-}
-
-function judged(socket: TlsSocketInternals | BareTls): Judged {
-  const { _handle: handle } = socket
-  return { socket, chainError: () => handle?.verifyError() ?? undefined, askedFor: () => handle?.getServername() || undefined }
 }
 
 function isBuffer(entry: WriteEntry): boolean {
