@@ -21,6 +21,11 @@ function pinned(core, [program, ...args]) {
   return canPin ? ['taskset', ['-c', String(core), program, ...args]] : [program, args]
 }
 
+/** Puts this process where the generator of load would be. */
+export function moveToCoreOfLoad() {
+  if (canPin) spawnSync('taskset', ['--all-tasks', '-pc', '1', String(process.pid)])
+}
+
 /** A sentence about the other programs that use this machine now, while nothing is measured; empty if there are none to speak of. */
 export async function foreignLoad() {
   const total = () => cpus().reduce((sum, { times: { user, nice, sys, irq } }) => sum + user + nice + sys + irq, 0)

@@ -1,15 +1,16 @@
 // Compares TLS of this library with node:tls and 'data' handlers: CPU time of the server for the same work, in turns. Run: npm run bench:tls
 //
 // Both servers are up at once and take turns in short bursts, so that whatever else the machine does meets both alike; what is told is the
-// median of the ratios of neighbouring bursts. The client is node:tls in this process, the same for both.
+// median of the ratios of neighbouring bursts. The client is node:tls in this process, the same for both, on a core of its own.
 //
-//   --rounds N     bursts of each (15)
+//   --rounds N     bursts of each pair of servers (6)
+//   --pairs N      pairs of servers, one after the other (3): two processes with the same program differ by some percent
 //   --only NAMES   parts of the names below, comma separated
 //   --idle N       connections for the memory of an idle one (300)
 //   --warm-up N    bursts before those that count (4, and 10 of handshakes): what a server that has just begun costs, and one that goes on for days
 //   --json         a line of JSON for each row, for programs
 //
-// All rows take a minute and a half on one Node.js with the default of rounds. Both servers speak what Node.js does by default: the same version and
+// All rows take three minutes on one Node.js with the defaults. Both servers speak what Node.js does by default: the same version and
 // cipher, and as many tickets.
 
 import { spawnSync } from 'node:child_process'
@@ -20,11 +21,12 @@ import { join } from 'node:path'
 import tls from 'node:tls'
 import { parseArgs } from 'node:util'
 import { here } from './peers.js'
-import { foreignLoad, ServerProcess } from './processes.js'
+import { foreignLoad, moveToCoreOfLoad, ServerProcess } from './processes.js'
 
 const text = /** @type {const} */ ({ type: 'string' })
-const { values } = parseArgs({ options: { rounds: text, 'warm-up': text, only: text, idle: text, json: { type: 'boolean' } } })
-const ROUNDS = Number(values.rounds ?? 15)
+const { values } = parseArgs({ options: { rounds: text, pairs: text, 'warm-up': text, only: text, idle: text, json: { type: 'boolean' } } })
+const ROUNDS = Number(values.rounds ?? 6)
+const PAIRS = Number(values.pairs ?? 3)
 const IDLE = Number(values.idle ?? 300)
 // A server that goes on for days is asked about, and not its first hundred clients: code that is run once a connection is slow to be optimised.
 const WARM_UP = Number(values['warm-up'] ?? 4)
@@ -37,6 +39,7 @@ const measures = [
   { name: 'echo 64 B, 1 connection', behaviour: 'tls-echo', per: 'round trip', run: (port) => echo(port, 1, 64, 2_000) },
   { name: 'echo 64 B, 16 connections', behaviour: 'tls-echo', per: 'round trip', run: (port) => echo(port, 16, 64, 4_800) },
   { name: 'echo 16 KiB, 4 connections', behaviour: 'tls-echo', per: 'round trip', run: (port) => echo(port, 4, 16_384, 1_600) },
+  { name: 'echo 16 KiB, writer(reader)', behaviour: 'tls-pipe', per: 'round trip', run: (port) => echo(port, 4, 16_384, 1_600) },
   { name: 'receive in bulk', behaviour: 'tls-receive', per: 'MiB', run: receive },
   { name: 'send in bulk', behaviour: 'tls-send', per: 'MiB', run: send },
   {
@@ -58,9 +61,13 @@ const made = spawnSync('openssl', [
 ])
 if (made.status !== 0) throw new Error('openssl is needed')
 
+moveToCoreOfLoad()
 const noise = await foreignLoad()
 if (noise !== '') console.error(noise)
-if (!values.json) console.log(`Node.js ${process.versions.node}, OpenSSL ${process.versions.openssl}, ${ROUNDS} bursts of each, in turns`)
+if (!values.json)
+  console.log(
+    `Node.js ${process.versions.node}, OpenSSL ${process.versions.openssl}, ${PAIRS} pairs of servers, ${ROUNDS} bursts of each, in turns`
+  )
 const only = values.only?.split(',') ?? ['']
 for (const measure of measures) {
   if (only.some((part) => measure.name.includes(part))) await compare(measure)
@@ -70,19 +77,21 @@ if (only.some((part) => 'idle'.includes(part))) await idle()
 process.exit()
 
 async function compare({ name, behaviour, per, run, warmUp = WARM_UP }) {
-  const servers = []
-  for (const file of peers) servers.push(await serve(file, behaviour))
   const times = peers.map(() => [])
-  for (let round = -warmUp; round < ROUNDS; round++) {
-    for (let turn = 0; turn < peers.length; turn++) {
-      const index = (turn + round + warmUp) % peers.length
-      const before = await servers[index].usage()
-      const amount = await run(servers[index].port)
-      const { cpu } = await servers[index].usage()
-      if (round >= 0) times[index].push(((cpu - before.cpu) / amount) * 1e6)
+  for (let pair = 0; pair < PAIRS; pair++) {
+    const servers = []
+    for (const file of peers) servers.push(await serve(file, behaviour))
+    for (let round = -warmUp; round < ROUNDS; round++) {
+      for (let turn = 0; turn < peers.length; turn++) {
+        const index = (turn + round + warmUp) % peers.length
+        const before = await servers[index].usage()
+        const amount = await run(servers[index].port)
+        const { cpu } = await servers[index].usage()
+        if (round >= 0) times[index].push(((cpu - before.cpu) / amount) * 1e6)
+      }
     }
+    for (const server of servers) await server.stop()
   }
-  for (const server of servers) await server.stop()
   const [base, ours] = times
   const ratios = base.map((time, round) => time / ours[round]).sort((one, other) => one - other)
   const [ratio, low, high] = [0.5, 0.25, 0.75].map((part) => quantile(ratios, part).toFixed(2))
@@ -112,7 +121,7 @@ async function idle() {
 }
 
 function tell(row) {
-  console.log(JSON.stringify({ version: process.versions.node, rounds: ROUNDS, ...row }))
+  console.log(JSON.stringify({ version: process.versions.node, rounds: PAIRS * ROUNDS, ...row }))
 }
 
 async function serve(file, behaviour, flags = []) {
