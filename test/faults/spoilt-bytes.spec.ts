@@ -16,6 +16,7 @@ describe('Bytes that were given to write() and are detached or resized before th
       for (const [what, length, spoil] of [
         ['short ones, transferred', 100, (bytes) => structuredClone(bytes.buffer, { transfer: [bytes.buffer] })],
         ['long ones, transferred', 100_000, (bytes) => structuredClone(bytes.buffer, { transfer: [bytes.buffer] })],
+        ['very long ones, transferred', 600_000, (bytes) => structuredClone(bytes.buffer, { transfer: [bytes.buffer] })],
         ['shrunk ones', 100, (bytes) => (bytes.buffer as ArrayBuffer & { resize(size: number): void }).resize(10)]
       ] as [string, number, (bytes: Uint8Array<ArrayBuffer>) => unknown][]) {
         it(`${what}: the connection is aborted and says why, and the process goes on`, async () => {

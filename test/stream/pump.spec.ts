@@ -101,6 +101,29 @@ describe('Pump', () => {
       expect(source.pulls).to.equal(0)
     })
 
+    it('goes on four times in a turn of the event loop, and then in the next, while a target takes all at once', async () => {
+      const { lines, target } = rig()
+      const pump = pumpFrom(
+        Array.from({ length: 20 }, (_, index) => chunk(String(index))),
+        target,
+        lines
+      )
+      target.onWrite = () => {
+        target.isFull = true
+      }
+      pump.run()
+      const resume = (): void => {
+        target.isFull = false
+        pump.resume()
+      }
+      for (let count = 0; count < 6; count++) resume()
+      expect(lines).to.have.length(5)
+      await turns(1)
+      expect(lines).to.have.length(6)
+      for (let count = 0; count < 6; count++) resume()
+      expect(lines).to.have.length(9)
+    })
+
     it('resume() after the end does nothing', () => {
       const { pump, source, lines, target } = rig()
       target.isFull = true
