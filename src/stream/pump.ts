@@ -49,11 +49,6 @@ export class Pump {
     this.#onEnd = onEnd
   }
 
-  /** Whether it waits for the target. */
-  get isWaiting(): boolean {
-    return this.#isWaiting
-  }
-
   /** Pulls and writes, until the target is full, the source has to be waited for, or others have their turn. */
   run(): void {
     try {
@@ -64,7 +59,7 @@ export class Pump {
           return
         }
         if (!this.#budget.spend()) {
-          setImmediate(this.#goOn)
+          setImmediate(goOn, this)
           return
         }
         const next = this.#iterator.next()
@@ -90,12 +85,14 @@ export class Pump {
     const turn = currentTurn()
     if (turn !== this.#lastTurn) this.#resumed = 0
     this.#lastTurn = turn
-    if (++this.#resumed > RESUMED_PER_TURN) {
-      setImmediate(resume, this)
-      return
-    }
     this.#isWaiting = false
-    this.#context.runInAsyncScope(this.run, this)
+    if (++this.#resumed > RESUMED_PER_TURN) setImmediate(goOn, this)
+    else this.goOn()
+  }
+
+  /** Goes on, in the context of whoever made it. */
+  goOn(): void {
+    if (!this.#isEnded) this.#context.runInAsyncScope(this.run, this)
   }
 
   /** Ends the pump with `error`; the source's `return()` is called and not awaited. */
@@ -103,10 +100,6 @@ export class Pump {
     if (this.#isEnded) return
     this.#end({ kind: 'stopped', error })
     this.#context.runInAsyncScope(letGo, undefined, this.#source, this.#iterator)
-  }
-
-  readonly #goOn = (): void => {
-    if (!this.#isEnded) this.run()
   }
 
   readonly #onNext = (next: Next): void => {
@@ -154,8 +147,8 @@ export class Pump {
   }
 }
 
-function resume(pump: Pump): void {
-  pump.resume()
+function goOn(pump: Pump): void {
+  pump.goOn()
 }
 
 /**

@@ -24,7 +24,8 @@ describe('Bytes that were given to write() and are detached or resized before th
           const { writer } = connection
           const bytes = new Uint8Array(resizable(length))
           writer.write(TOO_MUCH)
-          writer.write('between')
+          // The very long ones go alone.
+          if (length < 500_000) writer.write('between')
           writer.write(bytes)
           const flushed = writer.flushed()
           spoil(bytes)

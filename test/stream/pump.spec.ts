@@ -121,7 +121,7 @@ describe('Pump', () => {
       await turns(1)
       expect(lines).to.have.length(6)
       for (let count = 0; count < 6; count++) resume()
-      expect(lines).to.have.length(9)
+      expect(lines).to.have.length(10)
     })
 
     it('resume() after the end does nothing', () => {
