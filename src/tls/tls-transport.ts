@@ -183,10 +183,11 @@ export class TlsTransport implements Transport, TlsSocketOwner, RecordMemoryOwne
    * close_notify, which is told from within the read of its bytes.
    */
   sawEnd(): void {
-    this.#memory.flush()
     if (this.#isDestroyed || this.#hasEnded) return
-    this.#hasEnded = true
+    // Asked first: a reader that has no room for what was gathered stops reading behind the FIN.
     const isOrderly = this.#isStopped || this.#raw?.readStart() === EALREADY
+    this.#memory.flush()
+    this.#hasEnded = true
     const error = this.#writeError
     if (this.tls === undefined) this.failed(new Error('the peer ended the connection during the handshake'))
     else if (error === undefined || isOrderly) this.#events?.ended(isOrderly ? 'orderly' : 'cut')

@@ -99,6 +99,36 @@ describe('Full records that come one after the other', () => {
           }
         })
 
+        it('come before a FIN in the place of an end, which is no end either if they leave the reader no room', async () => {
+          for (const reads of [1, 2, 3]) {
+            const relay = await open()
+            const { receiver } = relay
+            const one = await encrypted(relay, randomBytes(RECORD))
+            await relay.deliver(one)
+            const sealed = one.byteLength
+            await until(() => receiver.length === RECORD + 1, 'it is there')
+            // Reads that are full go on in the same turn, and so come to the FIN.
+            const space = reads * 65_536
+            const records = Math.floor(space / sealed)
+            const first = (space % sealed) - (sealed - RECORD)
+            const expected = receiver.length + first + records * RECORD
+            receiver.onReceived = () => {
+              if (receiver.length === expected) receiver.isStopping = 'for good'
+            }
+            relay.freeze()
+            await relay.deliver(
+              Buffer.concat([await encrypted(relay, randomBytes(first)), await encrypted(relay, randomBytes(records * RECORD))])
+            )
+            await relay.fin()
+            await relay.thaw()
+            await until(() => receiver.length === expected, 'all is there')
+            await turns(5)
+            receiver.transport.resume()
+            await until(() => receiver.end, 'the end is told')
+            expect(receiver.end, `at the end of ${reads} full reads`).to.equal('cut')
+          }
+        })
+
         it('wait in the kernel for a reader that has no room, and all of them come', async () => {
           const relay = await open()
           const { receiver } = relay
