@@ -97,12 +97,14 @@ function findWrapHandle(): boolean {
   return isPlainNode && typeof (nodeTls().TLSSocket.prototype as Partial<TlsSocketInternals>)._wrapHandle === 'function'
 }
 
-/** Sees to it that the next close of `handle` is a RST, where there is one; a unix socket is just closed. */
+/**
+ * Sees to it that the next close of `handle` is a RST, where there is one; a unix socket is just closed. Not while a shutdown is under way: libuv refuses
+ * then, Node.js takes the handle for closed, and the descriptor is lost.
+ */
 export function closeByReset(handle: CarrierHandle): void {
   if (handle.reset === undefined) return
   const { close } = handle
   handle.close = (callback) => {
-    // It refuses while a shutdown is under way.
     if (handle.reset?.(callback) !== 0) close.call(handle, callback)
   }
 }

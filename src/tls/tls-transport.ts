@@ -32,14 +32,14 @@ export class TlsTransport implements Transport, TlsSocketOwner, RecordMemoryOwne
   readonly gatherSize = RECORD_SIZE
   readonly mustEnd = true
   tls: ConnectionTls | undefined
+  isDestroyed = false
   readonly #carrier: Socket | StreamHandle
   readonly #init: TlsInit
   #early: readonly Uint8Array[]
   #raw: CarrierHandle | undefined
   #tls: TlsSocketInternals | BareTls | undefined
   #events: TransportEvents | undefined
-  #isDestroyed = false
-  // Whether we told Node.js to read no more: libuv can't have seen FIN then.
+  // Whether Node.js was told to read no more: libuv can't have seen FIN then.
   #isStopped = false
   #hasEnded = false
   // Whether the write that is being handed over is so already.
@@ -48,6 +48,8 @@ export class TlsTransport implements Transport, TlsSocketOwner, RecordMemoryOwne
   #isShortWrite = false
   #isInFlight = false
   #endsBehindWrite = false
+  // What is left of a connection is then closed, and not reset.
+  #isShuttingDown = false
   // Behind it a FIN is no mere truncation.
   #writeError: Error | undefined
   readonly #memory = new RecordMemory(this)
@@ -68,10 +70,6 @@ export class TlsTransport implements Transport, TlsSocketOwner, RecordMemoryOwne
 
   get isSecured(): boolean {
     return this.tls !== undefined
-  }
-
-  get isDestroyed(): boolean {
-    return this.#isDestroyed
   }
 
   // In steps of whole writes, since nobody knows how many bytes of a record the carrier has taken: but all, if nothing is left of what TLSWrap has made
@@ -98,13 +96,13 @@ export class TlsTransport implements Transport, TlsSocketOwner, RecordMemoryOwne
     } else this.#raw = carrier
     this.#tls = beginTls(carrier, this.#init.handshake, this)
     // Before whatever else comes from the carrier, which is not read in this turn.
-    for (const bytes of this.#early) if (!this.#isDestroyed) this.#tls._handle?.receive(bytes)
+    for (const bytes of this.#early) if (!this.isDestroyed) this.#tls._handle?.receive(bytes)
     this.#early = []
   }
 
   resume(): void {
     this.#isStopped = false
-    if (!this.#isDestroyed && !this.#hasEnded) this.#tls?._read(0)
+    if (!this.isDestroyed && !this.#hasEnded) this.#tls?._read(0)
   }
 
   write(entries: WriteEntry[]): boolean {
@@ -133,14 +131,14 @@ export class TlsTransport implements Transport, TlsSocketOwner, RecordMemoryOwne
   }
 
   destroy(): void {
-    if (this.#isDestroyed) return
-    this.#isDestroyed = true
+    if (this.isDestroyed) return
+    this.isDestroyed = true
     ;(this.#tls ?? (this.#carrier as Socket)).destroy()
   }
 
   reset(): void {
-    if (this.#isDestroyed) return
-    if (this.#raw !== undefined) closeByReset(this.#raw)
+    if (this.isDestroyed) return
+    if (this.#raw !== undefined && !this.#isShuttingDown) closeByReset(this.#raw)
     this.destroy()
   }
 
@@ -150,7 +148,7 @@ export class TlsTransport implements Transport, TlsSocketOwner, RecordMemoryOwne
    */
   release(unread: readonly Uint8Array[]): Socket {
     const tls = this.socket as TlsSocketInternals
-    this.#isDestroyed = true
+    this.isDestroyed = true
     // One of its own stays the socket's, which is to read into it next.
     this.#memory.leave(false)
     disown(tls)
@@ -166,14 +164,14 @@ export class TlsTransport implements Transport, TlsSocketOwner, RecordMemoryOwne
   }
 
   received(buffer: ReadBuffer, length: number): boolean {
-    if (this.#isDestroyed) return false
+    if (this.isDestroyed) return false
     this.#isStopped = !(this.#events as TransportEvents).received(buffer, length)
     return !this.#isStopped
   }
 
   pause(): void {
     const handle = this.#tls?._handle
-    if (!handle || this.#isDestroyed) return
+    if (!handle || this.isDestroyed) return
     handle.reading = false
     handle.readStop()
   }
@@ -183,7 +181,7 @@ export class TlsTransport implements Transport, TlsSocketOwner, RecordMemoryOwne
    * close_notify, which is told from within the read of its bytes.
    */
   sawEnd(): void {
-    if (this.#isDestroyed || this.#hasEnded) return
+    if (this.isDestroyed || this.#hasEnded) return
     // Asked first: a reader that has no room for what was gathered stops reading behind the FIN.
     const isOrderly = this.#isStopped || this.#raw?.readStart() === EALREADY
     this.#memory.flush()
@@ -196,7 +194,7 @@ export class TlsTransport implements Transport, TlsSocketOwner, RecordMemoryOwne
   }
 
   shookHands(): void {
-    if (this.#isDestroyed) return
+    if (this.isDestroyed) return
     const socket = this.#tls as TlsSocketInternals | BareTls
     let tls: ConnectionTls
     try {
@@ -214,13 +212,13 @@ export class TlsTransport implements Transport, TlsSocketOwner, RecordMemoryOwne
 
   failed(error: Error): void {
     this.#memory.flush()
-    if (this.#isDestroyed) return
+    if (this.isDestroyed) return
     this.destroy()
     this.#broke(error)
   }
 
   wasClosed(): void {
-    this.#isDestroyed = true
+    this.isDestroyed = true
     this.#memory.leave(true)
     // Of no consequence if it was told already.
     if (this.tls === undefined) this.#broke(new Error('the connection was closed'))
@@ -253,17 +251,19 @@ export class TlsTransport implements Transport, TlsSocketOwner, RecordMemoryOwne
   // FIN would overtake close_notify while TLSWrap has something in flight: an empty write comes back behind it.
   endNow(): void {
     const tls = this.#tls
-    if (this.#isDestroyed || tls === undefined || tls._handle === null) return
+    if (this.isDestroyed || tls === undefined || tls._handle === null) return
     // TLSWrap ends the process if it is given another write.
     this.#endsBehindWrite = this.#isInFlight
     if (this.#isInFlight) return
     const finished = (error?: Error | null): void => this.#tell('finished', error ?? undefined)
-    if (tls._handle.writeQueueSize === 0) tls._final(finished)
+    this.#isShuttingDown = tls._handle.writeQueueSize === 0
+    if (this.#isShuttingDown) tls._final(finished)
     else tls._write('', 'latin1', (error) => (error ? finished(error) : this.end()))
   }
 
   #tell(news: 'written' | 'finished', error: Error | undefined): void {
-    if (this.#isDestroyed) return
+    if (this.isDestroyed) return
+    if (news === 'finished') this.#isShuttingDown = false
     if (error !== undefined) this.#writeError ??= this.#causeOf(error)
     this.#events?.[news](error && this.#writeError)
     // Nobody reads any more, who would notice that the peer is gone.
@@ -272,11 +272,11 @@ export class TlsTransport implements Transport, TlsSocketOwner, RecordMemoryOwne
 
   // Whoever has not ended is told by what is read.
   #breakIfStalled(): void {
-    if (!this.#isDestroyed) ifStalled(this.#tls?._handle, this.#raw, () => this.#break(systemErrorNamed('ECONNRESET', 'write')))
+    if (!this.isDestroyed) ifStalled(this.#tls?._handle, this.#raw, () => this.#break(systemErrorNamed('ECONNRESET', 'write')))
   }
 
   #break(error: Error): void {
-    if (this.#isDestroyed) return
+    if (this.isDestroyed) return
     this.reset()
     this.#events?.broken(error)
   }

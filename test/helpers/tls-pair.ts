@@ -54,6 +54,11 @@ export async function secure({ client, server }: TlsPair, made: Certificates, op
   await Promise.all([server.startTls(serverContext(made, options)), client.startTls(clientOptions(made, options))])
 }
 
+/** What begins as a ClientHello as long as a record can be, for who sends it byte by byte: at one a millisecond it takes 16 seconds. */
+export function longHello(): Uint8Array {
+  return Buffer.concat([Buffer.from('160301400001003ffc0303', 'hex'), Buffer.alloc(16_378)])
+}
+
 export function serverContext(made: Certificates, { version, server }: PairOptions = {}): TlsContext {
   const { secureContext, ...rest } = server ?? {}
   return TlsContext.create({

@@ -1,4 +1,5 @@
 import { inspect } from 'node:util'
+import FakeTimers from '@sinonjs/fake-timers'
 import { expect } from 'chai'
 import { TlsError } from '../../src/errors.ts'
 import { clientTerms } from '../../src/tls/client-options.ts'
@@ -78,7 +79,8 @@ describe('clientTerms', () => {
     verify: ['no', 0, null],
     minVersion: ['TLSv1'],
     closeNotify: ['maybe'],
-    alpn: ['imap', []]
+    alpn: ['imap', []],
+    secureContext: ['x', null]
   })) {
     for (const value of values) {
       it(`refuses ${inspect(value)} as ${name}`, () => {
@@ -99,8 +101,41 @@ describe('clientTerms', () => {
         "'key' must be the key of 'cert'"
       )
       expect(() => clientTerms(ACTION, made.expired, 'a.test')).to.throw(TlsError, 'expired at 2021')
-      expect(() => clientTerms(ACTION, { ca: '' }, 'a.test')).to.throw(TlsError, "'ca' must be whole certificates")
+      expect(() => clientTerms(ACTION, made.notYetValid, 'a.test')).to.throw(TlsError, 'not valid before 2044')
+      expect(() => clientTerms(ACTION, { ...made.a, cert: made.a.cert.slice(0, 300) }, 'a.test')).to.throw(
+        TlsError,
+        'received 300 characters without the END line'
+      )
+      expect(() => clientTerms(ACTION, { ...made.a, cert: '' }, 'a.test')).to.throw(TlsError, "in PEM: received ''")
+      expect(() => clientTerms(ACTION, { ...made.a, key: made.encryptedKey }, 'a.test')).to.throw(
+        TlsError,
+        "'key' must come with its 'passphrase'"
+      )
+      for (const ca of ['', made.ca.cert.slice(0, 300)]) {
+        expect(() => clientTerms(ACTION, { ca }, 'a.test')).to.throw(TlsError, "'ca' must be whole certificates")
+      }
     }
+  })
+
+  it('refuses a certificate that was good before and has expired since', () => {
+    clientTerms(ACTION, made.a, 'a.test')
+    const clock = FakeTimers.install({ now: Date.parse('2045-01-02T00:00:00Z'), toFake: ['Date'] })
+    try {
+      expect(() => clientTerms(ACTION, made.a, 'a.test')).to.throw(TlsError, 'expired at 2045-01-01')
+    } finally {
+      clock.uninstall()
+    }
+    clientTerms(ACTION, made.a, 'a.test')
+  })
+
+  it('refuses ALPN names that are empty or have 256 bytes, and takes those of 1 and of 255', () => {
+    for (const name of ['', 'x'.repeat(256), 'ü'.repeat(128)]) {
+      expect(() => clientTerms(ACTION, { alpn: ['ok', name] }, 'a.test')).to.throw(
+        RangeError,
+        `${ACTION} as 'alpn' must have names of 1 to 255 bytes: received ${Buffer.byteLength(name)} bytes, ${inspect(name)}`
+      )
+    }
+    clientTerms(ACTION, { alpn: ['x', 'x'.repeat(255)] }, 'a.test')
   })
 
   it('refuses a certificate without its key, and a key without its certificate', () => {

@@ -125,8 +125,11 @@ describe('TlsContext', () => {
     }
 
     it('refuses ALPN names that are empty or have 256 bytes, and takes those of 1 and of 255', () => {
-      for (const alpn of [[''], ['x'.repeat(256)], ['ok', 'ü'.repeat(128)]]) {
-        expect(() => TlsContext.create({ ...made.a, alpn })).to.throw(RangeError, `${CREATE} as 'alpn' must have names of 1 to 255 bytes`)
+      for (const name of ['', 'x'.repeat(256), 'ü'.repeat(128)]) {
+        expect(() => TlsContext.create({ ...made.a, alpn: ['ok', name] })).to.throw(
+          RangeError,
+          `${CREATE} as 'alpn' must have names of 1 to 255 bytes: received ${Buffer.byteLength(name)} bytes, ${inspect(name)}`
+        )
       }
       TlsContext.create({ ...made.a, alpn: ['x', 'x'.repeat(255)] })
     })

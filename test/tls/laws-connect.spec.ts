@@ -183,8 +183,10 @@ describe('tls of connect', () => {
     ['tls', false, false],
     ['serverName', { serverName: 'a.test..' }, 'a.test..'],
     ['serverName', { serverName: '127.0.0.1' }, '127.0.0.1'],
+    ['serverName', { serverName: 'a\0.test' }, 'a\0.test'],
     ['minVersion', { minVersion: 'SSLv3' }, 'SSLv3'],
-    ['alpn', { alpn: 'imap' }, 'imap']
+    ['alpn', { alpn: 'imap' }, 'imap'],
+    ['alpn', { alpn: [] }, []]
   ] as const) {
     it(`refuses ${JSON.stringify(tls)} before anything happens`, async () => {
       const where = toHostAndPort('no-such-host.invalid', 1)
@@ -196,12 +198,29 @@ describe('tls of connect', () => {
 
   it('refuses a TlsContext before anything happens', async () => {
     const context = TlsContext.create(made.a)
-    expectRefusal(
-      await rejection(connect(toHostAndPort('no-such-host.invalid', 1), { tls: context as never })),
-      'tls',
-      'Cannot connect',
-      context
-    )
+    const where = toHostAndPort('no-such-host.invalid', 1)
+    const options = { tls: context as never }
+    for (const open of [connect, connectSocket, () => withConnection(where, options, () => {})]) {
+      expectRefusal(await rejection(open(where, options)), 'tls', 'Cannot connect', context)
+    }
+  })
+
+  it('refuses a certificate that is no good before anything happens', async () => {
+    for (const tls of [
+      { ...made.a, key: made.b.key },
+      made.expired,
+      made.notYetValid,
+      { ...made.a, cert: made.a.cert.slice(0, 300) },
+      { ...made.a, cert: '' },
+      { ...made.a, key: made.encryptedKey }
+    ]) {
+      for (const open of [connect, connectSocket]) {
+        expect(await rejection(open(toHostAndPort('no-such-host.invalid', 1), { tls })))
+          .to.be.instanceOf(TlsError)
+          .with.property('message')
+          .that.matches(/^Cannot connect as '(?:cert|key)' must /)
+      }
+    }
   })
 
   describe('connectSocket', () => {

@@ -8,7 +8,7 @@ import { rejection } from '../helpers/rejection.ts'
 import { useScope } from '../helpers/scope.ts'
 import { VERSIONS } from '../helpers/tls-ends.ts'
 import { type PairOptions, plainPair, secure } from '../helpers/tls-pair.ts'
-import { until } from '../helpers/until.ts'
+import { turns, until } from '../helpers/until.ts'
 
 interface Sides {
   readonly ours: Connection
@@ -162,6 +162,19 @@ for (const version of VERSIONS) {
           expect((await theirs.reader.readAll()).byteLength).to.equal(1_000_000)
         })
 
+        it("the peer's close_notify loses nothing of a write that waits", async () => {
+          for (const closeNotify of ['required', 'optional'] as const) {
+            const { ours, theirs } = await open({ [side]: { closeNotify } })
+            ours.writer.write(new Uint8Array(16_000_000))
+            await theirs.writer.close()
+            expect(await ours.reader.read()).to.equal(null)
+            expect(ours.writer.bytesPending).to.be.greaterThan(0)
+            const closed = ours.writer.close()
+            expect((await theirs.reader.readAll()).byteLength).to.equal(16_000_000)
+            await closed
+          }
+        })
+
         it('sends all that waits before it', async () => {
           const { ours, theirs } = await open()
           for (let index = 0; index < 200; index++) ours.writer.write(new Uint8Array(20_000))
@@ -198,6 +211,17 @@ for (const version of VERSIONS) {
           ours.abort()
           expect(await rejection(theirs.reader.read())).to.be.instanceOf(ConnectionResetError)
           expect(await rejection(ours.reader.read())).to.be.instanceOf(ConnectionClosedError)
+        })
+
+        it('abort() releases the descriptor, also while the end is on its way', async () => {
+          for (let later = 0; later < 5; later++) {
+            const { ours, theirs } = await open()
+            void ours.writer.close()
+            await turns(later)
+            ours.abort()
+            await ours.closed
+            await theirs.reader.ended
+          }
         })
 
         it('when both have ended, the descriptor is released by itself', async () => {

@@ -55,24 +55,26 @@ for (const version of VERSIONS) {
         ['of an unknown authority', () => ({ ca: made.strangersCa.cert }), /SELF_SIGNED|UNABLE_TO/],
         ['that system authorities do not know', () => ({ ca: undefined }), /SELF_SIGNED|UNABLE_TO/]
       ] as const) {
-        it(`refuses a certificate ${name}, before a byte is sent or read`, async () => {
-          const { serverName = 'a.test', ca = undefined } = { ca: made.ca.cert, ...options() } as TlsClientOptions
-          const pair = await plainPair(scope)
-          const serving = pair.server.startTls(forVersion()).then(
-            () => pair.server.writer.write('secret of the server'),
-            () => {}
-          )
-          pair.server.writer.write('')
-          const starting = rejection(pair.client.startTls({ serverName, ...(ca !== undefined && { ca }) }))
-          pair.client.writer.write('secret of the client')
-          const error = await starting
-          expect(error).to.be.instanceOf(TlsError).with.property('cause').that.has.property('code').that.matches(new RegExp(code))
-          await serving
-          await pair.client.closed
-          expect(pair.client.reader.bytesRead).to.equal(0)
-          await pair.server.closed.catch(() => {})
-          expect(pair.server.reader.bytesRead).to.equal(0)
-        })
+        // What takes an end without close_notify for one speaks TLS over a stream.
+        for (const closeNotify of ['required', 'optional'] as const)
+          it(`refuses a certificate ${name}, before a byte is sent or read, where close_notify is ${closeNotify}`, async () => {
+            const { serverName = 'a.test', ca = undefined } = { ca: made.ca.cert, ...options() } as TlsClientOptions
+            const pair = await plainPair(scope)
+            const serving = pair.server.startTls(forVersion()).then(
+              () => pair.server.writer.write('secret of the server'),
+              () => {}
+            )
+            pair.server.writer.write('')
+            const starting = rejection(pair.client.startTls({ serverName, closeNotify, ...(ca !== undefined && { ca }) }))
+            pair.client.writer.write('secret of the client')
+            const error = await starting
+            expect(error).to.be.instanceOf(TlsError).with.property('cause').that.has.property('code').that.matches(new RegExp(code))
+            await serving
+            await pair.client.closed
+            expect(pair.client.reader.bytesRead).to.equal(0)
+            await pair.server.closed.catch(() => {})
+            expect(pair.server.reader.bytesRead).to.equal(0)
+          })
       }
 
       it('takes the host dialled in every spelling of the name', async () => {

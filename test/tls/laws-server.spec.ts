@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { connect as connectTcp, type Socket } from 'node:net'
 import { connect as connectTls, type ConnectionOptions as NodeOptions } from 'node:tls'
@@ -10,13 +11,15 @@ import { listen } from '../../src/listen.ts'
 import type { ServerOptions } from '../../src/options.ts'
 import { Server } from '../../src/server.ts'
 import { TlsContext } from '../../src/tls-context.ts'
-import { onPortChosenByOs } from '../../src/where-to-listen.ts'
+import { onPort, onPortChosenByOs } from '../../src/where-to-listen.ts'
 import { expectRefusal } from '../helpers/bad-input.ts'
 import { type Certificates, useCertificates } from '../helpers/certificates.ts'
+import { CAN_COUNT_DESCRIPTORS, descriptors } from '../helpers/descriptors.ts'
 import { closeAtEnd, rawClient } from '../helpers/raw.ts'
 import { rejection } from '../helpers/rejection.ts'
 import { useScope } from '../helpers/scope.ts'
 import { VERSIONS } from '../helpers/tls-ends.ts'
+import { longHello } from '../helpers/tls-pair.ts'
 import { turns, until } from '../helpers/until.ts'
 
 describe('a server with tls', () => {
@@ -61,6 +64,12 @@ describe('a server with tls', () => {
     return socket
   }
 
+  /** Where whoever tried to listen would be told so. */
+  const takenPort = async (): Promise<ReturnType<typeof onPort>> => {
+    const { listeningOn } = scope.open(await listen(onPortChosenByOs({ host: '127.0.0.1' })))
+    return onPort(listeningOn, { host: '127.0.0.1' })
+  }
+
   for (const version of VERSIONS) {
     it(`calls the handler when the handshake over ${version} is done`, async () => {
       const { port, handled, errors } = await serve()
@@ -90,12 +99,14 @@ describe('a server with tls', () => {
     const { server, port, handled, errors } = await serve({ handshakeTimeout: 400, maxConnections: 2 })
     const silent = await rawClient(scope, port)
     const slow = await rawClient(scope, port)
-    const hello = Buffer.concat([Buffer.from('1603010200010001fc0303', 'hex'), Buffer.alloc(500)])
-    let at = 0
+    const hello = longHello()
+    const start = performance.now()
+    let sent = 0
     await until(() => {
-      if (at < 400 && slow.writable) slow.write(hello.subarray(at, ++at))
+      if (sent < performance.now() - start && slow.writable) slow.write(hello.subarray(sent, ++sent))
       return errors.length === 2
-    })
+    }, 'both are turned away, though one of them goes on sending')
+    expect(sent).to.be.greaterThan(10)
     for (const error of errors) expect(error).to.be.instanceOf(HandshakeTimeoutError)
     expect(handled).to.deep.equal([])
     await until(() => server.numConnections === 0)
@@ -105,18 +116,68 @@ describe('a server with tls', () => {
     for (const each of [silent, slow]) each.destroy()
   })
 
-  it('at maxConnections the next client waits in the kernel while handshakes are under way', async () => {
-    const { server, port } = await serve({ handshakeTimeout: 300, maxConnections: 3 })
+  it('behind 100 silent clients at maxConnections the next one waits in the kernel, costs nothing, and has its turn after one deadline', async () => {
+    const { server, port } = await serve({ handshakeTimeout: 1_000, maxConnections: 100, warnAtLimit: false })
     const silent: Socket[] = []
-    for (let count = 0; count < 3; count++) silent.push(await rawClient(scope, port))
-    await until(() => server.numConnections === 3)
+    for (let count = 0; count < 100; count++) silent.push(await rawClient(scope, port))
+    await until(() => server.numConnections === 100)
+    await turns(3)
+    const before = descriptors()
     const socket = connectTls({ port, host: '127.0.0.1', ca: made.ca.cert, servername: 'a.test' })
     closeAtEnd(scope, socket)
+    await once(socket, 'connect')
     await turns(20)
-    expect(server.numConnections).to.equal(3)
+    expect(server.numConnections).to.equal(100)
+    expect(server.statistics().accepted).to.equal(100)
+    // The client's own.
+    if (CAN_COUNT_DESCRIPTORS) expect(descriptors()).to.equal(before + 1)
     expect(socket.authorized).to.equal(false)
     await once(socket, 'secureConnect')
     for (const each of silent) each.destroy()
+  })
+
+  it('there are never more handlers than maxConnections, however slow the handshakes are', async () => {
+    let running = 0
+    let most = 0
+    let goOn = (): void => {}
+    const wait = new Promise<void>((resolve) => {
+      goOn = resolve
+    })
+    const options = { tls: TlsContext.create(made.a), maxConnections: 3, warnAtLimit: false }
+    const server = await Server.create(onPortChosenByOs({ host: '127.0.0.1' }), options, async () => {
+      most = Math.max(most, ++running)
+      await wait
+      running--
+    })
+    scope.defer(() => server.close({ closeExistingConnections: true }))
+    const raw: Socket[] = []
+    for (let count = 0; count < 12; count++) raw.push(await rawClient(scope, server.listeningOn))
+    await until(() => server.numConnections === 3)
+    // Those who still wait in the kernel are the first to say hello.
+    const secured = raw.reverse().map((socket) => {
+      const tls = connectTls({ socket, ca: made.ca.cert, servername: 'a.test' })
+      closeAtEnd(scope, tls)
+      tls.resume().on('end', () => tls.end())
+      return once(tls, 'secureConnect')
+    })
+    await until(() => running === 3)
+    await turns(20)
+    expect([running, server.numConnections]).to.deep.equal([3, 3])
+    goOn()
+    await Promise.all(secured)
+    expect(most).to.equal(3)
+  })
+
+  it('replace of its context holds for every client that comes later, also where contextFor chooses', async () => {
+    for (const contextFor of [undefined, () => undefined]) {
+      const tls = TlsContext.create({ ...made.a, ...(contextFor && { contextFor }) })
+      const { port } = await serve({ tls })
+      for (const identity of [made.a, made.a2, made.a]) {
+        tls.replace(identity)
+        const { serialNumber } = new X509Certificate(identity.cert)
+        expect((await client(port)).getPeerX509Certificate()?.serialNumber).to.equal(serialNumber)
+      }
+    }
   })
 
   for (const [name, act] of Object.entries({
@@ -145,6 +206,7 @@ describe('a server with tls', () => {
     this.timeout(30_000)
     const tls = TlsContext.create({ ...made.a, alpn: ['imap'] })
     const { server, port, handled } = await serve({ tls, maxConnections: 20, onHandlerError: 'raise' })
+    const before = descriptors()
     const raw = (act: (socket: Socket) => void): Promise<void> =>
       new Promise((resolve) => {
         const socket = connectTcp(port, '127.0.0.1', () => act(socket))
@@ -169,6 +231,7 @@ describe('a server with tls', () => {
       })
     )
     await until(() => server.numConnections === 0)
+    await until(() => descriptors() <= before, 'no descriptor is left open')
     const { accepted, dropped, turnedAway, served } = server.statistics()
     expect(accepted).to.equal(dropped + turnedAway.handshake + served)
     expect(turnedAway.handshake).to.be.at.least(200)
@@ -210,6 +273,22 @@ describe('a server with tls', () => {
     expect(handled).to.have.length(1)
   })
 
+  it('a contextFor that never answers costs that client its deadline, and nobody else anything', async () => {
+    const contextFor = (name: string): Promise<undefined> | undefined => (name === 'b.test' ? new Promise(() => {}) : undefined)
+    const tls = TlsContext.create({ ...made.a, contextFor })
+    const { server, port, handled, errors } = await serve({ tls, handshakeTimeout: 500, maxConnections: 2 })
+    const waiting = rejection(client(port, { servername: 'b.test' }))
+    await until(() => server.numConnections === 1)
+    const socket = await client(port)
+    socket.write('x')
+    await once(socket, 'data')
+    expect(errors).to.deep.equal([])
+    expect(await waiting).to.be.instanceOf(Error)
+    await until(() => errors.length === 1 && server.numConnections === 1)
+    expect(errors[0]).to.be.instanceOf(HandshakeTimeoutError)
+    expect(handled).to.have.length(1)
+  })
+
   it('a truncation that a handler is told is excused', async () => {
     const { port, handled } = await serve({ onHandlerError: 'raise' })
     const raw = await rawClient(scope, port)
@@ -227,16 +306,22 @@ describe('a server with tls', () => {
 
   for (const tls of ['yes', true, null, {}] as const) {
     it(`refuses ${inspect(tls)} as tls, before it listens`, async () => {
-      const error = await rejection(listen(onPortChosenByOs(), { tls: tls as never }))
-      expectRefusal(error, 'tls', 'Cannot listen', tls)
+      const where = await takenPort()
+      expectRefusal(await rejection(listen(where, { tls: tls as never })), 'tls', 'Cannot listen', tls)
+      expectRefusal(await rejection(Server.create(where, { tls: tls as never }, () => {})), 'tls', 'Cannot listen', tls)
     })
   }
 
-  it("refuses a client's options, without quoting a key", async () => {
-    const error = await rejection(listen(onPortChosenByOs(), { tls: { ...made.a, serverName: 'a.test' } as never }))
-    expect(error)
-      .to.be.instanceOf(TypeError)
-      .with.property('message')
-      .that.matches(/^Cannot listen as 'tls' must be made by TlsContext\.create: received \{ cert: …/)
+  it("refuses a client's options before it listens, without quoting a key", async () => {
+    const where = await takenPort()
+    const options = { tls: { ...made.a, serverName: 'a.test' } as never }
+    for (const start of [() => listen(where, options), () => Server.create(where, options, () => {})]) {
+      expect(await rejection(start()))
+        .to.be.instanceOf(TypeError)
+        .with.property(
+          'message',
+          "Cannot listen as 'tls' must be made by TlsContext.create: received { cert: …, key: …, serverName: 'a.test' }"
+        )
+    }
   })
 })

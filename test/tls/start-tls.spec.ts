@@ -7,7 +7,7 @@ import { type Certificates, useCertificates } from '../helpers/certificates.ts'
 import { rejection } from '../helpers/rejection.ts'
 import { useScope } from '../helpers/scope.ts'
 import { VERSIONS } from '../helpers/tls-ends.ts'
-import { clientOptions, plainPair, secure, serverContext, tlsPair } from '../helpers/tls-pair.ts'
+import { clientOptions, longHello, plainPair, secure, serverContext, tlsPair } from '../helpers/tls-pair.ts'
 import { turns, until } from '../helpers/until.ts'
 
 const ACTION = 'Cannot start TLS'
@@ -109,12 +109,20 @@ describe('startTls', () => {
       await secure(pair, made)
     })
 
-    it('a connection that is closed, whose writer is closed, or whose peer has ended', async () => {
+    it('a connection that is closed, aborted or detached, whose writer is closed, or whose peer has ended', async () => {
       const closed = await plainPair(scope)
       const closing = closed.client.close({ linger: 0 })
       expect(await rejection(closed.client.startTls(true))).to.be.instanceOf(ConnectionClosedError)
       await closing
       expect(await rejection(closed.client.startTls(true))).to.be.instanceOf(ConnectionClosedError)
+
+      const { client: aborted, server: detached } = await plainPair(scope)
+      const socket = await detached.detach()
+      expect(await rejection(detached.startTls(serverContext(made)))).to.be.instanceOf(ConnectionClosedError)
+      expect(socket.destroyed).to.equal(false)
+      socket.destroy()
+      aborted.abort()
+      expect(await rejection(aborted.startTls(true))).to.be.instanceOf(ConnectionClosedError)
 
       const halfClosed = await plainPair(scope)
       await halfClosed.client.writer.close()
@@ -213,14 +221,15 @@ describe('startTls', () => {
 
     it('when its time is over, however many bytes come meanwhile', async () => {
       const pair = await plainPair(scope)
-      const hello = Buffer.concat([Buffer.from('1603010200010001fc0303', 'hex'), Buffer.alloc(500)])
+      const hello = longHello()
       const starting = rejection(pair.server.startTls(serverContext(made), { timeout: 50 }))
       let isOver = false
       void starting.then(() => {
         isOver = true
       })
-      for (let at = 0; !isOver; at++) {
-        if (at < 400 && !pair.client.writer.isClosed) pair.client.writer.write(hello.subarray(at, at + 1))
+      const start = performance.now()
+      for (let sent = 0; !isOver; ) {
+        if (sent < performance.now() - start && !pair.client.writer.isClosed) pair.client.writer.write(hello.subarray(sent, ++sent))
         await turns(1)
       }
       const error = await starting

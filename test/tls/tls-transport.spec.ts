@@ -2,7 +2,7 @@ import type { TLSSocket } from 'node:tls'
 import { expect } from 'chai'
 import { type Certificates, useCertificates } from '../helpers/certificates.ts'
 import { useScope } from '../helpers/scope.ts'
-import { relayed, VERSIONS } from '../helpers/tls-ends.ts'
+import { type Kind, relayed, VERSIONS, type Version } from '../helpers/tls-ends.ts'
 import { turns, until } from '../helpers/until.ts'
 
 const RECORDS = 50
@@ -18,37 +18,44 @@ describe('TlsTransport', () => {
 
   const sides = (['client', 'server'] as const).flatMap((to) => (['handle', 'bare'] as const).map((kind) => [to, kind] as const))
 
+  const losesNothing = (version: Version, to: 'client' | 'server', kind: Kind): void => {
+    // Where SSL_shutdown meets records that are not decrypted, they are lost without a word.
+    for (const [when, later] of Object.entries({
+      'from the news of the first bytes': (then: () => void) => then(),
+      'in a microtask of it': (then: () => void) => queueMicrotask(then),
+      'in a tick of it': (then: () => void) => process.nextTick(then),
+      'in a turn of its own': (then: () => void) => setImmediate(then),
+      'before any byte': undefined
+    })) {
+      it(`end() loses nothing of ${RECORDS} records in one packet when called ${when}`, async () => {
+        const relay = await relayed(scope, made, version, to, kind)
+        const { receiver, sender } = relay
+        relay.hold()
+        for (let record = 0; record < RECORDS; record++) await sender.write(`record ${record}\n`)
+        const bytes = await relay.held()
+        receiver.onReceived = () => {
+          receiver.onReceived = undefined
+          later?.(() => receiver.transport.end())
+        }
+        if (later === undefined) receiver.transport.end()
+        await relay.deliver(bytes)
+        await until(() => sender.end === 'orderly', 'the sender is told of our end')
+        sender.transport.end()
+        await relay.deliver(await relay.heldToFin())
+        await until(() => receiver.end, 'the end is told')
+        expect(receiver.end).to.equal('orderly')
+        expect(receiver.text).to.equal(Array.from({ length: RECORDS }, (_, record) => `record ${record}\n`).join(''))
+      })
+    }
+  }
+
   for (const version of VERSIONS) {
+    for (const to of ['client', 'server'] as const) {
+      describe(`over ${version}, as ${to}, over a stream`, () => losesNothing(version, to, 'stream'))
+    }
     for (const [to, kind] of sides) {
       describe(`over ${version}, as ${to}${kind === 'bare' ? ', the server without a socket' : ''}`, () => {
-        // Where SSL_shutdown meets records that are not decrypted, they are lost without a word.
-        for (const [when, later] of Object.entries({
-          'from the news of the first bytes': (then: () => void) => then(),
-          'in a microtask of it': (then: () => void) => queueMicrotask(then),
-          'in a tick of it': (then: () => void) => process.nextTick(then),
-          'in a turn of its own': (then: () => void) => setImmediate(then),
-          'before any byte': undefined
-        })) {
-          it(`end() loses nothing of ${RECORDS} records in one packet when called ${when}`, async () => {
-            const relay = await relayed(scope, made, version, to, kind)
-            const { receiver, sender } = relay
-            relay.hold()
-            for (let record = 0; record < RECORDS; record++) await sender.write(`record ${record}\n`)
-            const bytes = await relay.held()
-            receiver.onReceived = () => {
-              receiver.onReceived = undefined
-              later?.(() => receiver.transport.end())
-            }
-            if (later === undefined) receiver.transport.end()
-            await relay.deliver(bytes)
-            await until(() => sender.end === 'orderly', 'the sender is told of our end')
-            sender.transport.end()
-            await relay.deliver(await relay.heldToFin())
-            await until(() => receiver.end, 'the end is told')
-            expect(receiver.end).to.equal('orderly')
-            expect(receiver.text).to.equal(Array.from({ length: RECORDS }, (_, record) => `record ${record}\n`).join(''))
-          })
-        }
+        losesNothing(version, to, kind)
 
         it('end() comes behind all that was written, however much that is', async () => {
           const relay = await relayed(scope, made, version, to, kind)
