@@ -160,8 +160,8 @@ export interface ConnectionTls {
   /** The protocol agreed on (ALPN); null if none was. */
   readonly alpn: string | null
   /**
-   * The host name that the client asked for, in lower case; null if it named none, as for an IP address. On a resumed session of TLS 1.2, the one that it asked
-   * for when the session began, unless the server has a `contextFor`.
+   * The host name that the client asked for, in lower case; null if it named none, as for an IP address. On Node.js 20, a session of TLS
+   * 1.2 that is taken up under another name keeps the one that it began with, unless the server has a `contextFor`.
    */
   readonly serverName: string | null
   /** The peer's certificate; null if it presented none. On a resumed session, the one it presented when the session began. */
