@@ -5,7 +5,7 @@ import { formatAddress, type SocketAddress } from '../address.ts'
 import { Deferred, muted } from '../async/deferred.ts'
 import { AbortController, setImmediate } from '../async/platform.ts'
 import type { StallTimer } from '../async/stall-timer.ts'
-import { startTimer } from '../async/timer.ts'
+import { isFirstClock, startTimer } from '../async/timer.ts'
 import type { CloseOptions, Connection } from '../connection.ts'
 import { connectionClose } from '../diagnostics.ts'
 import { asDeliberate, ConnectionClosedError, isFrom, withOrigin } from '../errors.ts'
@@ -259,7 +259,7 @@ export class ByteConnection<A extends SocketAddress> implements TransportEvents,
     if (at >= this.#forceAt) return
     this.#forceAt = at
     // A timer costs more than all else here, and mostly everything is over by then.
-    if (delay > PATIENCE_WITHOUT_TIMER) setImmediate(inAnotherTurn, this, at, delay)
+    if (delay > PATIENCE_WITHOUT_TIMER && isFirstClock()) setImmediate(inAnotherTurn, this, at, delay)
     else this.forceAt(at, delay)
   }
 

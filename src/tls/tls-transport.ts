@@ -50,6 +50,7 @@ export class TlsTransport implements Transport, TlsSocketOwner, RecordMemoryOwne
   #isShortWrite = false
   #isInFlight = false
   #endsBehindWrite = false
+  #isEnding = false
   // Behind it a FIN is no mere truncation.
   #writeError: Error | undefined
   readonly #memory = new RecordMemory(this)
@@ -149,7 +150,8 @@ export class TlsTransport implements Transport, TlsSocketOwner, RecordMemoryOwne
 
   reset(): void {
     if (this.#isDestroyed) return
-    if (this.#raw !== undefined) closeByReset(this.#raw)
+    // While shutdown(2) is pending, libuv refuses to reset and the descriptor would be lost. All is said by then: a mere close will do.
+    if (this.#raw !== undefined && !this.#isEnding) closeByReset(this.#raw)
     this.destroy()
   }
 
@@ -266,8 +268,12 @@ export class TlsTransport implements Transport, TlsSocketOwner, RecordMemoryOwne
     // TLSWrap ends the process if it is given another write.
     this.#endsBehindWrite = this.#isInFlight
     if (this.#isInFlight) return
-    const finished = (error?: Error | null): void => this.#tell('finished', error ?? undefined)
-    if (tls._handle.writeQueueSize === 0) tls._final(finished)
+    const finished = (error?: Error | null): void => {
+      this.#isEnding = false
+      this.#tell('finished', error ?? undefined)
+    }
+    this.#isEnding = tls._handle.writeQueueSize === 0
+    if (this.#isEnding) tls._final(finished)
     else tls._write('', 'latin1', (error) => (error ? finished(error) : this.end()))
   }
 
