@@ -159,7 +159,10 @@ export interface ConnectionTls {
   readonly cipher: string
   /** The protocol agreed on (ALPN); null if none was. */
   readonly alpn: string | null
-  /** The host name that the client asked for, in lower case; null if it named none, as for an IP address. */
+  /**
+   * The host name that the client asked for, in lower case; null if it named none, as for an IP address. A client that resumes a session of TLS 1.2 is to ask for
+   * the same again (RFC 6066): without a `contextFor` the name is the one that the session was made with.
+   */
   readonly serverName: string | null
   /** The peer's certificate; null if it presented none. On a resumed session, the one it presented when the session began. */
   readonly peerCertificate: X509Certificate | null
