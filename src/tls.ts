@@ -160,8 +160,8 @@ export interface ConnectionTls {
   /** The protocol agreed on (ALPN); null if none was. */
   readonly alpn: string | null
   /**
-   * The host name that the client asked for, in lower case; null if it named none, as for an IP address. On Node.js 20, a session of TLS
-   * 1.2 that is taken up under another name keeps the one that it began with, unless the server has a `contextFor`.
+   * The host name that the client asked for, in lower case; null if it named none, as for an IP address. A client that resumes a session of TLS 1.2 is to ask for
+   * the same again (RFC 6066); of one that does not, it may be the name that the session was made with, unless the server has a `contextFor`.
    */
   readonly serverName: string | null
   /** The peer's certificate; null if it presented none. On a resumed session, the one it presented when the session began. */

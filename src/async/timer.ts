@@ -10,6 +10,11 @@ export const LONGEST_DELAY = 2 ** 31 - 1
 const firstSetTimeout = globalThis.setTimeout
 const firstSetInterval = globalThis.setInterval
 
+/** Whether timers are of the clock that was there first. Any other may be moved in the very call that a timer is for, and must have it by then. */
+export function isFirstClock(): boolean {
+  return globalThis.setTimeout === firstSetTimeout
+}
+
 /**
  * Calls `then` after `delay` milliseconds; never, if that is `Infinity`. Returns the function that stops it. It keeps the process alive
  * unless `isRef` is false.

@@ -1,7 +1,7 @@
 // How long a close may take: until all is handed over, and then for the peer's own end.
 
 import { setImmediate } from '../async/platform.ts'
-import { startTimer } from '../async/timer.ts'
+import { isFirstClock, startTimer } from '../async/timer.ts'
 import { DEFAULT_LINGER } from '../options.ts'
 import type { Outgoing } from './outgoing.ts'
 import type { Transport } from './transport.ts'
@@ -50,7 +50,7 @@ export class CloseLimits {
     const at = performance.now() + delay
     if (at >= this.#forceAt) return
     this.#forceAt = at
-    if (delay > PATIENT) setImmediate(inNextTurn, this, at, delay)
+    if (delay > PATIENT && isFirstClock()) setImmediate(inNextTurn, this, at, delay)
     else this.startForce(at, delay)
   }
 

@@ -23,6 +23,11 @@ type SourceIterator = AsyncIterator<Chunk | string> | Iterator<Chunk | string>
 
 /** Each time with what a target takes until it is full: half a megabyte. */
 const RESUMED_PER_TURN = 4
+/** Of all together: beyond that each goes on once in a turn, so that hundreds hold up the others no longer than sixteen do. */
+const RESUMED_OF_ALL = 16 * RESUMED_PER_TURN
+
+// Of all pumps, in the turn in which one last went on.
+const all = { turn: 0, resumed: 0 }
 
 /**
  * One source on its way into a target. An async function with `for await` would do, were it not for a source that hangs: when the
@@ -84,9 +89,11 @@ export class Pump {
     if (!this.#isWaiting) return
     const turn = currentTurn()
     if (turn !== this.#lastTurn) this.#resumed = 0
+    if (turn !== all.turn) all.resumed = 0
     this.#lastTurn = turn
+    all.turn = turn
     this.#isWaiting = false
-    if (++this.#resumed > RESUMED_PER_TURN) setImmediate(goOn, this)
+    if (++this.#resumed > (++all.resumed > RESUMED_OF_ALL ? 1 : RESUMED_PER_TURN)) setImmediate(goOn, this)
     else this.goOn()
   }
 

@@ -41,26 +41,12 @@ describe('CloseLimits', () => {
     it(`gives up after ${delay} ms from the call what is not handed over by then`, async () => {
       const { limits, told } = rig()
       limits.forceAfter(delay)
-      now += 5
-      await turns(4)
+      await pass(delay - 1)
       expect(told).to.deep.equal([])
-      await pass(delay - 6)
-      expect(told).to.deep.equal([])
-      await pass(6)
+      await pass(1)
       expect(told).to.deep.equal([`gave up after ${delay}`])
     })
   }
-
-  it('makes no timer for a close that is over two turns later', async () => {
-    const { limits, told, state } = rig()
-    const timer = mock.method(globalThis, 'setTimeout')
-    limits.forceAfter(30_000)
-    state.isFinished = true
-    await turns(4)
-    await pass(100_000)
-    expect(timer.mock.callCount()).to.equal(0)
-    expect(told).to.deep.equal([])
-  })
 
   it('the earliest of several limits counts', async () => {
     const { limits, told } = rig()
@@ -108,5 +94,43 @@ describe('CloseLimits', () => {
     limits.end()
     await pass(100_000)
     expect(told).to.deep.equal([])
+  })
+
+  describe('by the clock that was there first', () => {
+    const timers = (): number => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length
+
+    beforeEach(() => mock.timers.reset())
+
+    it('makes no timer for a close that is over two turns later', async () => {
+      const { limits, told, state } = rig()
+      // The one of this test is there by then.
+      await turns(1)
+      const before = timers()
+      limits.forceAfter(30_000)
+      expect(timers()).to.equal(before)
+      state.isFinished = true
+      await turns(4)
+      expect(timers()).to.equal(before)
+      expect(told).to.deep.equal([])
+    })
+
+    it('makes one for any other', async () => {
+      const { limits } = rig()
+      await turns(1)
+      const before = timers()
+      limits.forceAfter(30_000)
+      await turns(4)
+      expect(timers()).to.equal(before + 1)
+      limits.end()
+      expect(timers()).to.equal(before)
+    })
+
+    it('makes one at once for a limit of a second or less', () => {
+      const { limits } = rig()
+      const before = timers()
+      limits.forceAfter(1_000)
+      expect(timers()).to.equal(before + 1)
+      limits.end()
+    })
   })
 })

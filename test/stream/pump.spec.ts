@@ -92,6 +92,40 @@ describe('Pump', () => {
       expect(lines).to.deep.equal(['write a', 'write b', 'done'])
     })
 
+    it('goes on a few times in a turn of the event loop; hundreds, together no more than sixteen and once more each', async () => {
+      const goOn = async (count: number): Promise<number> => {
+        const rigs = Array.from({ length: count }, () => {
+          const { target, lines } = rig()
+          const pump = pumpFrom(forEver(), target, lines)
+          // Full with each write, and as often as that it has room again at once.
+          target.isFull = true
+          target.onWrite = () => {
+            target.isFull = true
+          }
+          pump.run()
+          return { pump, target, lines }
+        })
+        await turns(1)
+        for (let times = 0; times < 10; times++) {
+          for (const { pump, target } of rigs) {
+            target.isFull = false
+            pump.resume()
+          }
+        }
+        const written = rigs.map(({ lines }) => lines.length)
+        expect(Math.min(...written)).to.be.above(0)
+        // In the next turn, each of them.
+        for (const { target } of rigs) target.isFull = false
+        await turns(2)
+        for (const [index, { lines }] of rigs.entries()) expect(lines.length).to.be.above(written[index] as number)
+        for (const { pump } of rigs) pump.stop('enough')
+        return written.reduce((sum, of) => sum + of)
+      }
+      expect(await goOn(1)).to.equal(4)
+      expect(await goOn(16)).to.equal(64)
+      expect(await goOn(500)).to.be.within(500, 564)
+    })
+
     it('resume() of a target that is full again waits on', () => {
       const { pump, source, target } = rig()
       target.isFull = true
@@ -323,6 +357,10 @@ function rig(): { pump: Pump; source: Source; target: Target; lines: string[] } 
 
 function pumpFrom(source: AsyncIterable<Chunk | string> | Iterable<Chunk | string>, target: PumpTarget, lines: string[]): Pump {
   return new Pump(source, target, (end: PumpEnd) => lines.push(end.kind === 'done' ? 'done' : `${end.kind} ${end.error}`))
+}
+
+function* forEver(): Generator<Uint8Array> {
+  for (;;) yield chunk('a')
 }
 
 function chunk(name: string): Uint8Array {

@@ -122,6 +122,15 @@ export function defineClockLaws(define: DefineTest, clock: FakeClock): void {
       await forced.settled()
     })
 
+    test('`forceAfter` of close() passes, also if the clock is moved to it right after the call', async (bench) => {
+      const { client } = await bench.pair({}, true)
+      client.writer.write(TOO_MUCH)
+      await bench.turns()
+      const forced = bench.expectError(client.close({ forceAfter: 30_000 }), 'ERR_CONNECTION_CLOSED')
+      await bench.advance(30_000)
+      await forced.settled()
+    })
+
     test('`linger` of close() passes', async (bench) => {
       const { client } = await bench.pair({}, true)
       const closing = bench.watch(client.close())

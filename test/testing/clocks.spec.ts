@@ -58,7 +58,7 @@ describe('fake clocks', () => {
       writeFileSync(config, `export default ${JSON.stringify({ root: ROOT, test })}`)
       const args = [join('node_modules', 'vitest', 'vitest.mjs'), 'run', '--config', config, '--no-color', '--no-cache']
       const { code, stdout, stderr } = await run(process.execPath, args, { killAfter: 50_000, env: { ...process.env, NO_COLOR: '1' } })
-      expect(stdout, stderr).to.match(/^ +Tests +18 passed \(18\)$/m)
+      expect(stdout, stderr).to.match(/^ +Tests +20 passed \(20\)$/m)
       expect(code, stdout).to.equal(0)
     })
   })

@@ -73,6 +73,13 @@ describe('TlsTransport', () => {
           expect(sender.isFinished).to.equal(true)
         })
 
+        it('reset() releases the descriptor also while the end is on its way', async () => {
+          const { receiver } = await relayed(scope, made, version, to, kind)
+          receiver.transport.end()
+          setImmediate(() => receiver.transport.reset())
+          await until(() => receiver.isClosed, 'it is released')
+        })
+
         it('counts what the carrier took, and never backwards', async () => {
           const relay = await relayed(scope, made, version, to, kind)
           const { sender, receiver } = relay
