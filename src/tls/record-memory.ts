@@ -6,7 +6,7 @@ import { belongingToOthers, lent, own, RECORD_SIZE, type ReadBuffer, recordBuffe
 import { readNextRecordInto } from '../system/native-tls.ts'
 
 /** What is told of at once where records come one after the other: each chunk costs a turn of whoever reads. */
-const GATHERED = 4 * RECORD_SIZE
+const GATHERED = 8 * RECORD_SIZE
 
 /** Whoever decrypts into it. */
 export interface RecordMemoryOwner {

@@ -8,7 +8,7 @@ import { clientOptions, serverContext } from '../helpers/tls-pair.ts'
 import { turns, until } from '../helpers/until.ts'
 
 const RECORD = 16_384
-const CHUNK = 4 * RECORD
+const CHUNK = 8 * RECORD
 
 describe('Full records that come one after the other', () => {
   const scope = useScope()
@@ -33,7 +33,7 @@ describe('Full records that come one after the other', () => {
           return await relay.heldToFin()
         }
 
-        it('are told of together, 64 KiB at once at most, and each chunk has memory of its own', async () => {
+        it('are told of together, 128 KiB at once at most, and each chunk has memory of its own', async () => {
           const relay = await open()
           const bytes = randomBytes(40 * RECORD + 7)
           relay.freeze()
