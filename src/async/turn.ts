@@ -25,35 +25,63 @@ export function nextTurn(): Promise<void> {
 function endTurn(): void {
   isEndAwaited = false
   turn++
-  loopsBefore = loops
-  loops = 0
 }
 
 /** Steps that one loop may take in one turn: some milliseconds of what such loops usually do, and few enough turns for it not to matter. */
 const STEPS_PER_TURN = 512
-/** Steps of all loops together, of which each has its share: hundreds of connections hold up the others no longer than sixteen do. */
-const STEPS_OF_ALL = 16 * STEPS_PER_TURN
 /** As many a loop may take at least. */
 const FEWEST_STEPS = 8
 
-// Loops that have taken a step in this turn, and in the one before.
-let loops = 0
-let loopsBefore = 0
-let share = STEPS_PER_TURN
+/** What all loops of one kind may do in a turn, in equal shares. */
+export class TurnShares {
+  readonly #most: number
+  readonly #fewest: number
+  #turn = 0
+  // Loops that have taken a step in this turn, and in the one before.
+  #loops = 0
+  #loopsBefore = 0
+  #share: number
 
-function joinTurn(): void {
-  loops++
-  share = Math.max(FEWEST_STEPS, Math.min(STEPS_PER_TURN, Math.floor(STEPS_OF_ALL / Math.max(loops, loopsBefore))))
+  /** A loop may take `most` steps in a turn, as many as sixteen of them all together, and `fewest` at least. */
+  constructor(most: number, fewest: number) {
+    this.#most = most
+    this.#fewest = fewest
+    this.#share = most
+  }
+
+  /** Steps that each of them may take now. */
+  get share(): number {
+    return this.#share
+  }
+
+  /** One more loop takes a step in the turn `now`. */
+  join(now: number): void {
+    if (now !== this.#turn) {
+      this.#loopsBefore = now === this.#turn + 1 ? this.#loops : 0
+      this.#loops = 0
+      this.#turn = now
+    }
+    this.#loops++
+    const fair = Math.floor((16 * this.#most) / Math.max(this.#loops, this.#loopsBefore))
+    this.#share = Math.max(this.#fewest, Math.min(this.#most, fair))
+  }
 }
+
+const steps = new TurnShares(STEPS_PER_TURN, FEWEST_STEPS)
 
 /**
  * The one rule of fairness: a loop that could go on without waiting, through what is buffered or into what is not full, takes so many steps
  * in a turn of the event loop, and the next one in the next turn; where many do, fewer each. Otherwise a peer that sends a million empty lines
- * at once, or hundreds that do, would stop all timers and all other clients.
+ * at once, or hundreds that do, would stop all timers and all other clients: hundreds hold up the others no longer than sixteen do.
  */
 export class TurnBudget {
+  readonly #shares: TurnShares
   #turn = 0
   #steps = 0
+
+  constructor(shares: TurnShares = steps) {
+    this.#shares = shares
+  }
 
   /** Whether one more step may be taken in this turn. */
   spend(): boolean {
@@ -61,8 +89,8 @@ export class TurnBudget {
     if (now !== this.#turn) {
       this.#turn = now
       this.#steps = 0
-      joinTurn()
+      this.#shares.join(now)
     }
-    return ++this.#steps <= share
+    return ++this.#steps <= this.#shares.share
   }
 }

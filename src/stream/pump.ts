@@ -4,7 +4,7 @@ import { AsyncResource } from 'node:async_hooks'
 import { inspect, types } from 'node:util'
 import { doNothing } from '../async/do-nothing.ts'
 import { setImmediate } from '../async/platform.ts'
-import { currentTurn, TurnBudget } from '../async/turn.ts'
+import { TurnBudget, TurnShares } from '../async/turn.ts'
 import type { Chunk, Source } from '../writer.ts'
 
 /** What is pumped into. */
@@ -21,13 +21,8 @@ export type PumpEnd = { readonly kind: 'done' } | { readonly kind: 'source-faile
 type Next = IteratorResult<Chunk | string, unknown>
 type SourceIterator = AsyncIterator<Chunk | string> | Iterator<Chunk | string>
 
-/** Each time with what a target takes until it is full: half a megabyte. */
-const RESUMED_PER_TURN = 4
-/** Of all together: beyond that each goes on once in a turn, so that hundreds hold up the others no longer than sixteen do. */
-const RESUMED_OF_ALL = 16 * RESUMED_PER_TURN
-
-// Of all pumps, in the turn in which one last went on.
-const all = { turn: 0, resumed: 0 }
+// How often each goes on in a turn, with what a target takes until it is full: half a megabyte.
+const resumptions = new TurnShares(4, 1)
 
 /**
  * One source on its way into a target. An async function with `for await` would do, were it not for a source that hangs: when the
@@ -40,11 +35,10 @@ export class Pump {
   // The source is the caller's code, and runs in the caller's async context, whoever lets it go on.
   readonly #context = new AsyncResource('IT_TCP_SINK', { requireManualDestroy: true })
   readonly #budget = new TurnBudget()
+  readonly #resumptions = new TurnBudget(resumptions)
   #iterator: SourceIterator | undefined
   #isEnded = false
   #isWaiting = false
-  #lastTurn = 0
-  #resumed = 0
 
   /** @throws {TypeError} If `source` is not iterable. */
   constructor(source: Source, target: PumpTarget, onEnd: (end: PumpEnd) => void) {
@@ -87,14 +81,9 @@ export class Pump {
    */
   resume(): void {
     if (!this.#isWaiting) return
-    const turn = currentTurn()
-    if (turn !== this.#lastTurn) this.#resumed = 0
-    if (turn !== all.turn) all.resumed = 0
-    this.#lastTurn = turn
-    all.turn = turn
     this.#isWaiting = false
-    if (++this.#resumed > (++all.resumed > RESUMED_OF_ALL ? 1 : RESUMED_PER_TURN)) setImmediate(goOn, this)
-    else this.goOn()
+    if (this.#resumptions.spend()) this.goOn()
+    else setImmediate(goOn, this)
   }
 
   /** Goes on, in the context of whoever made it. */

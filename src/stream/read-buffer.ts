@@ -80,7 +80,7 @@ export function belongingToOthers(chunk: Uint8Array): ReadBuffer {
   return foreign.refill(new Uint8Array(chunk.buffer as ArrayBuffer, chunk.byteOffset, chunk.byteLength))
 }
 
-/** Buffers of one size for one connection alone each. */
+/** Buffers for one connection alone each, of one size unless another is asked for. */
 class OwnBuffers {
   readonly #size: number
   #inUse = 0

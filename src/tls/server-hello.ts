@@ -14,16 +14,16 @@ type Machine = ByteConnection<SocketAddress>
 
 /** How a server with this context gets to its handshake. */
 export function greet(context: TlsContext): Prepare {
-  return (machine, reservation, early) =>
-    canGreetAtOnce(machine, context) ? new ServerHandshake(serverTerms(context)) : peek(machine, reservation, early, context)
+  return (machine, reservation, early) => handshakeAtOnce(machine, context) ?? peek(machine, reservation, early, context)
 }
 
 /**
- * Whether nothing needs to be known of the client before. OpenSSL then reads all by itself, and in larger pieces: what it is given of the ClientHello sets the
- * size of its buffer for good, 1 KiB instead of 64.
+ * The handshake, if nothing needs to be known of the client before. OpenSSL then reads all by itself, and in larger pieces: what it is given of the ClientHello
+ * sets the size of its buffer for good, 1 KiB instead of 64.
  */
-export function canGreetAtOnce({ transport }: Machine, context: TlsContext): boolean {
-  return contextForOf(context) === undefined && isOnHandle(transport, serverTerms(context).closeNotify)
+export function handshakeAtOnce({ transport }: Machine, context: TlsContext): ServerHandshake | undefined {
+  const terms = serverTerms(context)
+  return contextForOf(context) === undefined && isOnHandle(transport, terms.closeNotify) ? new ServerHandshake(terms) : undefined
 }
 
 async function peek(machine: Machine, reservation: Reservation, early: Uint8Array[], context: TlsContext): Promise<ServerHandshake> {

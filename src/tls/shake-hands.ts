@@ -24,7 +24,7 @@ export type Prepare = (connection: Machine, reservation: Reservation, early: Uin
  * Puts TLS in the place of the carrier. Nothing may be in flight; `early` was read before, and in the same turn whatever else has arrived is
  * taken from the reader, so that nothing is read in clear any more. Rejects with why the handshake failed, the connection being aborted then.
  */
-export function shakeHands(machine: Machine, handshake: Handshake, early: readonly Uint8Array[]): Promise<void> {
+export function shakeHands(machine: Machine, handshake: Handshake, early: readonly Uint8Array[] = []): Promise<void> {
   return new Promise<void>((resolve, reject) => {
     const { incoming, transport } = machine
     machine.switchTo(transportOver(transport, new Undertaking(machine, handshake, resolve, reject), [...early, ...incoming.takeUnread()]))

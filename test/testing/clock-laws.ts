@@ -111,11 +111,15 @@ export function defineClockLaws(define: DefineTest, clock: FakeClock): void {
       await aged.settled()
     })
 
-    test('`forceAfter` of close() passes', async (bench) => {
+    const closeByForce = async (bench: Bench): Promise<ReturnType<Bench['expectError']>> => {
       const { client } = await bench.pair({}, true)
       client.writer.write(TOO_MUCH)
       await bench.turns()
-      const forced = bench.expectError(client.close({ forceAfter: 30_000 }), 'ERR_CONNECTION_CLOSED')
+      return bench.expectError(client.close({ forceAfter: 30_000 }), 'ERR_CONNECTION_CLOSED')
+    }
+
+    test('`forceAfter` of close() passes', async (bench) => {
+      const forced = await closeByForce(bench)
       await bench.advance(29_000)
       bench.check(!forced.isSettled, 'it passed too early')
       await bench.advance(2_000)
@@ -123,10 +127,7 @@ export function defineClockLaws(define: DefineTest, clock: FakeClock): void {
     })
 
     test('`forceAfter` of close() passes, also if the clock is moved to it right after the call', async (bench) => {
-      const { client } = await bench.pair({}, true)
-      client.writer.write(TOO_MUCH)
-      await bench.turns()
-      const forced = bench.expectError(client.close({ forceAfter: 30_000 }), 'ERR_CONNECTION_CLOSED')
+      const forced = await closeByForce(bench)
       await bench.advance(30_000)
       await forced.settled()
     })
