@@ -27,7 +27,8 @@ export function useScope(): Scope {
 
   afterEach(async () => {
     const errors: unknown[] = []
-    for (const close of closers.reverse()) {
+    // One at a time from the end: a server may get a client meanwhile, without whose closing its own would never be done.
+    for (let close = closers.pop(); close !== undefined; close = closers.pop()) {
       try {
         await close()
       } catch (error) {
