@@ -3,7 +3,7 @@
 // Half of them wait for other programs and the other half computes, so that two cores have done in little more than half the time.
 
 import { spawn } from 'node:child_process'
-import { readdirSync } from 'node:fs'
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { stripVTControlCharacters } from 'node:util'
 
@@ -45,6 +45,9 @@ for (const [word, of] of [
 ]) {
   if (of > 0 || word === 'passing') console.log(`  ${of} ${word}`)
 }
+// All that mocha says of them; `.ci/run` shows it once more as the last thing.
+mkdirSync('coverage', { recursive: true })
+writeFileSync(join('coverage', 'failures.txt'), runs.map(({ output }) => failures(stripVTControlCharacters(output))).join(''))
 process.exitCode = runs.some(({ code }) => code !== 0) ? 1 : 0
 
 function run(files, index) {
@@ -57,6 +60,10 @@ function run(files, index) {
   return new Promise((resolve, reject) => {
     child.on('error', reject).on('close', (code) => resolve({ code, output }))
   })
+}
+
+function failures(output) {
+  return /^ *\d+ failing\b.*/ms.exec(output)?.[0] ?? ''
 }
 
 // Mocha's own summary: `  123 passing (4s)`, `  2 pending`, `  1 failing`.
