@@ -83,12 +83,12 @@ export function setUserTimeout(fd: number, milliseconds: number, c: Libc | undef
 }
 
 /**
- * The TCP_USER_TIMEOUT for a peer that may take none of what waits for it for `bufferAgeLimit`. A quarter more, since the writer sees by itself
- * who reads nothing, and says so; here are those who have vanished. With keep-alive on, the kernel applies it to unanswered probes too, in the
+ * The TCP_USER_TIMEOUT for a peer that may take none of what waits for it for `bufferAgeLimit`. A quarter more, and two seconds at least, since the
+ * writer sees by itself who reads nothing, and says so, perhaps late; here are those who have vanished. With keep-alive on, the kernel applies it to unanswered probes too, in the
  * place of their number: so that one that is lost does no harm, time for ten of them is left.
  */
 export function userTimeoutFor(bufferAgeLimit: number, keepAliveSeconds: number | undefined): number {
-  const silence = bufferAgeLimit * 1.25
+  const silence = bufferAgeLimit + Math.max(bufferAgeLimit / 4, 2_000)
   return keepAliveSeconds === undefined || keepAliveSeconds <= Math.ceil(bufferAgeLimit / 1000)
     ? silence
     : Math.max(silence, (keepAliveSeconds + 10) * 1000)
