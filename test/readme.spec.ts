@@ -1,9 +1,9 @@
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { expect } from 'chai'
 import { runNode } from './helpers/programs.ts'
+import { closedPort } from './helpers/raw.ts'
 
 // Every ```ts block of the documents is compiled under `strict` against the package as it ships, and run to its end.
 //
@@ -214,23 +214,10 @@ async function namesFor(code: string, directory: string): Promise<Names> {
     [/(?<=')\/run\/|(?<= )\/run\//g, `${directory}/`],
     [/(?<=')example\.com(?=')/g, '127.0.0.1']
   ])
-  for (const port of new Set(code.match(/\b80(?:\d\d)?\b/g))) names.set(new RegExp(`\\b${port}\\b`, 'g'), String(await freePort()))
+  for (const port of new Set(code.match(/\b80(?:\d\d)?\b/g))) names.set(new RegExp(`\\b${port}\\b`, 'g'), String(await closedPort()))
   return names
 }
 
 function renamed(text: string, names: Names): string {
   return [...names].reduce((result, [name, replacement]) => result.replaceAll(name, replacement), text)
-}
-
-let lastPort = 20_000 + (process.pid % 10_000)
-
-/** A port below those that systems choose from, so that nobody is given it by chance before the program asks for it. */
-async function freePort(): Promise<number> {
-  const port = ++lastPort
-  const server = createServer()
-  const isFree = await new Promise<boolean>((resolve) => {
-    server.on('error', () => resolve(false))
-    server.listen(port, () => server.close(() => resolve(true)))
-  })
-  return isFree ? port : await freePort()
 }

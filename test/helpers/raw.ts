@@ -1,5 +1,6 @@
 // Foreign peers: plain `node:net` sockets, so that the library is never tested against itself alone.
 
+import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { type AddressInfo, createConnection, createServer, type Server, type Socket } from 'node:net'
 import type { Scope } from './scope.ts'
@@ -63,13 +64,14 @@ export async function resettingClient(port: number, data: Uint8Array | string = 
   if (!socket.closed) await once(socket, 'close')
 }
 
-/** A port of 127.0.0.1 on which nobody listens. */
+/** A port on which nobody listens, below those that systems choose from: no other test is given it by chance before this one is done with it. */
 export async function closedPort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  await new Promise((resolve) => server.close(resolve))
-  return port
+  const port = randomInt(10_000, 32_768)
+  const server = createServer()
+  const isFree = await new Promise<boolean>((resolve) => {
+    server.on('error', () => resolve(false)).listen(port, () => server.close(() => resolve(true)))
+  })
+  return isFree ? port : await closedPort()
 }
 
 /** Everything that comes until the peer's FIN; rejects on a reset. The socket stays open for writing. */

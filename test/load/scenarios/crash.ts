@@ -6,7 +6,7 @@ import { readdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import type { Target } from '../../helpers/raw.ts'
+import { closedPort, type Target } from '../../helpers/raw.ts'
 import { childEnvironment } from '../crowd.ts'
 import type { Lab, Scenario } from '../lab.ts'
 
@@ -22,7 +22,8 @@ export const crash: Scenario = {
     const crowd = await lab.crowd()
     let next = await spare(lab)
     const path = lab.path()
-    let target: Target = lab.kind === 'unix' ? path : 0
+    // Nobody else may be given it while its server is dead and clients go on knocking.
+    let target: Target = lab.kind === 'unix' ? path : await closedPort()
     const tally: Record<string, number> = {}
     let count = async (): Promise<void> => {}
     let slowest = 0
