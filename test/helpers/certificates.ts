@@ -1,4 +1,4 @@
-// The certificates that tests need: made once per run, by openssl.
+// The certificates that tests need: made by openssl, once for a run and the processes that it starts.
 
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -41,6 +41,9 @@ export interface Certificates {
 const NAMES_OF_A = 'DNS:a.test,DNS:localhost,DNS:*.wild.test,DNS:xn--bcher-kva.test,IP:127.0.0.1,IP:::1'
 const PASSPHRASE = 'open sesame'
 
+/** Names the directory to processes that this one starts. */
+const DIRECTORY = 'IT_TCP_TEST_CERTIFICATES'
+
 let made: Certificates | undefined
 
 /** Skips the block without openssl. Call it in a `before` hook; later calls give the same. */
@@ -52,33 +55,54 @@ export function useCertificates(context: Context): Certificates {
 
 /** The same where openssl is known to be there. */
 export function certificates(): Certificates {
-  made ??= make()
+  made ??= certificatesIn(process.env[DIRECTORY] ?? make())
   return made
 }
 
-function make(): Certificates {
+function certificatesIn(directory: string): Certificates {
+  const read = (name: string): string => readFileSync(join(directory, name), 'utf8')
+  const issued = (name: string): Issued => ({ cert: read(`${name}.pem`), key: read(`${name}.key`) })
+  const intermediate = read('intermediate.pem')
+  return {
+    directory,
+    ca: issued('ca'),
+    strangersCa: issued('strangers-ca'),
+    a: issued('a'),
+    a2: issued('a2'),
+    b: issued('b'),
+    rsa: issued('rsa'),
+    expired: issued('expired'),
+    notYetValid: issued('not-yet-valid'),
+    client: issued('client'),
+    stranger: issued('stranger'),
+    encryptedKey: read('encrypted.key'),
+    passphrase: PASSPHRASE,
+    chained: { cert: read('chained.pem') + intermediate, key: read('chained.key') },
+    intermediate
+  }
+}
+
+/** Gives the directory in which they are until this process ends. */
+function make(): string {
   const directory = mkdtempSync(join(tmpdir(), 'it-tcp-certificates-'))
   process.on('exit', () => rmSync(directory, { recursive: true, force: true }))
   const at = (name: string): string => join(directory, name)
   const openssl = (...args: string[]): void => {
     execFileSync('openssl', args, { cwd: directory, stdio: 'pipe' })
   }
-  const read = (name: string): string => readFileSync(at(name), 'utf8')
-  const issued = (name: string): Issued => ({ cert: read(`${name}.pem`), key: read(`${name}.key`) })
 
   let lastSerial = 0x1000
   const key = (name: string): void => {
     openssl('ecparam', '-name', 'prime256v1', '-genkey', '-noout', '-out', `${name}.key`)
   }
-  const authority = (name: string, subject: string): Issued => {
+  const authority = (name: string, subject: string): void => {
     key(name)
     openssl(
       ...['req', '-x509', '-new', '-key', `${name}.key`, '-days', '3650', '-subj', `/CN=${subject}`, '-out', `${name}.pem`],
       ...['-addext', 'basicConstraints=critical,CA:TRUE', '-addext', 'keyUsage=critical,keyCertSign,cRLSign']
     )
-    return issued(name)
   }
-  const leaf = (name: string, subject: string, names: string, { by = 'ca', from, to, usage }: Signing = {}): Issued => {
+  const leaf = (name: string, subject: string, names: string, { by = 'ca', from, to, usage }: Signing = {}): void => {
     if (!existsSync(at(`${name}.key`))) key(name)
     openssl('req', '-new', '-key', `${name}.key`, '-subj', `/CN=${subject}`, '-out', `${name}.csr`)
     writeFileSync(at(`${name}.ext`), usage ?? usageOfLeaf(names))
@@ -90,34 +114,24 @@ function make(): Certificates {
       ...['-in', `${name}.csr`, '-out', `${name}.pem`, '-extfile', `${name}.ext`],
       ...['-startdate', from ?? '20200101000000Z', '-enddate', to ?? '20450101000000Z']
     )
-    return issued(name)
   }
 
-  const ca = authority('ca', 'it-tcp test CA')
-  const strangersCa = authority('strangers-ca', 'a stranger')
-  const a = leaf('a', 'a.test', NAMES_OF_A)
+  authority('ca', 'it-tcp test CA')
+  authority('strangers-ca', 'a stranger')
+  leaf('a', 'a.test', NAMES_OF_A)
   openssl('ec', '-in', 'a.key', '-aes128', '-passout', `pass:${PASSPHRASE}`, '-out', 'encrypted.key')
   openssl('genrsa', '-out', 'rsa.key', '2048')
   leaf('intermediate', 'it-tcp test intermediate', '', { usage: 'basicConstraints=critical,CA:TRUE\nkeyUsage=keyCertSign\n' })
-  const chained = leaf('chained', 'a.test', NAMES_OF_A, { by: 'intermediate' })
-  const intermediate = read('intermediate.pem')
-  return {
-    directory,
-    ca,
-    strangersCa,
-    a,
-    a2: leaf('a2', 'a.test', NAMES_OF_A),
-    b: leaf('b', 'b.test', 'DNS:b.test'),
-    rsa: leaf('rsa', 'a.test', NAMES_OF_A),
-    expired: leaf('expired', 'a.test', NAMES_OF_A, { from: '20200101000000Z', to: '20210101000000Z' }),
-    notYetValid: leaf('not-yet-valid', 'a.test', NAMES_OF_A, { from: '20440101000000Z', to: '20450101000000Z' }),
-    client: leaf('client', 'client', 'DNS:client.test'),
-    stranger: leaf('stranger', 'stranger', 'DNS:stranger.test', { by: 'strangers-ca' }),
-    encryptedKey: read('encrypted.key'),
-    passphrase: PASSPHRASE,
-    chained: { cert: chained.cert + intermediate, key: chained.key },
-    intermediate
-  }
+  leaf('chained', 'a.test', NAMES_OF_A, { by: 'intermediate' })
+  leaf('a2', 'a.test', NAMES_OF_A)
+  leaf('b', 'b.test', 'DNS:b.test')
+  leaf('rsa', 'a.test', NAMES_OF_A)
+  leaf('expired', 'a.test', NAMES_OF_A, { from: '20200101000000Z', to: '20210101000000Z' })
+  leaf('not-yet-valid', 'a.test', NAMES_OF_A, { from: '20440101000000Z', to: '20450101000000Z' })
+  leaf('client', 'client', 'DNS:client.test')
+  leaf('stranger', 'stranger', 'DNS:stranger.test', { by: 'strangers-ca' })
+  process.env[DIRECTORY] = directory
+  return directory
 }
 
 interface Signing {

@@ -1,14 +1,19 @@
-// Hooks around the whole run: no rejection stays unhandled, and nothing keeps the process alive after the last test.
+// Hooks around the whole run: no rejection stays unhandled, and nothing keeps the process alive after the last test. The certificates are there
+// before the first one, from whose time the two seconds that they take would otherwise go.
 
 import { once } from 'node:events'
 import { createServer } from 'node:net'
+import { certificates } from './certificates.ts'
+import { isAvailable } from './programs.ts'
 import { refuseUnhandled, watchUnhandled } from './unhandled.ts'
 
 const GRACE = 5_000
 
 export const mochaHooks = {
-  async beforeAll(): Promise<void> {
+  async beforeAll(this: Mocha.Context): Promise<void> {
+    this.timeout(60_000)
     watchUnhandled()
+    if (isAvailable('openssl')) certificates()
     // The first signal handler and the first listener open descriptors that stay; here, so that no test is blamed for them.
     const nothing = (): void => {}
     process.on('SIGUSR2', nothing).off('SIGUSR2', nothing)
