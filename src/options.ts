@@ -63,9 +63,8 @@ export interface ConnectionOptions {
    * Milliseconds that pending bytes may wait without the peer taking any of them, before the connection is aborted with
    * `BufferAgeLimitError`; `Infinity` for no limit. Counted from the last progress, so a slow peer that keeps reading stays connected.
    *
-   * On Linux, with libc, the kernel is told as well (TCP_USER_TIMEOUT): a TCP peer that acknowledges none of what was handed over for a quarter longer, and
-   * 2 s at least, since it has vanished or takes nothing, is told as `ConnectionResetError` with an ETIMEDOUT. Where `keepAlive` is longer, it gets
-   * 10 s more than that.
+   * On Linux, with libc, the kernel is told as well (TCP_USER_TIMEOUT): a TCP peer that acknowledges none of what was handed over for a quarter longer (2 s at
+   * least), having vanished or taking nothing, is told as `ConnectionResetError` with an ETIMEDOUT. Where `keepAlive` is longer, it gets 10 s more than that.
    *
    * @default 120_000 (2 minutes)
    */
