@@ -72,7 +72,7 @@ for (const version of VERSIONS) {
         handled++
         await writer(reader)
       })
-      for (let client = 0; client < 100; client++) await rawClient(scope, server.listeningOn)
+      await Promise.all(Array.from({ length: 100 }, () => rawClient(scope, server.listeningOn)))
       await until(() => server.numConnections === 100, 'all places are taken')
       const before = descriptors()
       const dialled = dial(server)

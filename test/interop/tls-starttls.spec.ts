@@ -1,5 +1,4 @@
 import { join } from 'node:path'
-import { setTimeout } from 'node:timers/promises'
 import { expect } from 'chai'
 import { type Connection, connect, onPort, Server, TlsError, toHostAndPort } from '../../src/index.ts'
 import { type Certificates, useCertificates } from '../helpers/certificates.ts'
@@ -25,12 +24,16 @@ describe('Interop: STARTTLS of a small PostgreSQL with programs of others', func
   const file = (name: string): string => join(made.directory, name)
 
   describe('psql against a small server of ours', () => {
-    async function serve(): Promise<{ readonly port: number; readonly errors: unknown[] }> {
+    async function serve(): Promise<{ readonly port: number; readonly accepted: Connection[]; readonly errors: unknown[] }> {
+      const accepted: Connection[] = []
       const errors: unknown[] = []
       const options = { onHandlerError: (_: unknown, error: unknown) => errors.push(error) }
-      const server = await Server.create(onPort(0, { host: HOST }), options, (connection) => answer42(connection, made))
+      const server = await Server.create(onPort(0, { host: HOST }), options, async (connection) => {
+        accepted.push(connection)
+        await answer42(connection, made)
+      })
       scope.defer(() => server.close({ closeExistingConnections: true }))
-      return { port: server.listeningOn, errors }
+      return { port: server.listeningOn, accepted, errors }
     }
 
     for (const [mode, host] of [
@@ -60,14 +63,13 @@ describe('Interop: STARTTLS of a small PostgreSQL with programs of others', func
     })
 
     it('SSLRequest that comes byte by byte', async () => {
-      const { port } = await serve()
+      const { port, accepted } = await serve()
       const connection = await connect(toHostAndPort(HOST, port))
       scope.defer(() => connection.abort())
-      for (const byte of SSL_REQUEST) {
+      await until(() => accepted.length === 1)
+      for (const [index, byte] of SSL_REQUEST.entries()) {
         connection.writer.write(Uint8Array.of(byte))
-        await connection.writer.flushed()
-        // So that each is a segment of its own.
-        await setTimeout(2)
+        await until(() => accepted[0]?.reader.bytesRead === index + 1, 'it has arrived on its own')
       }
       expect(await connection.reader.readExactly(1)).to.deep.equal(Uint8Array.of(0x53))
       await connection.startTls({ ca: made.ca.cert, serverName: 'a.test' })

@@ -201,7 +201,8 @@ for (const version of VERSIONS) {
           const { ours } = await open()
           const start = performance.now()
           await ours.close({ linger: 100 })
-          expect(performance.now() - start).to.be.within(90, 1_500)
+          // 2 s are the default.
+          expect(performance.now() - start).to.be.within(90, 1_900)
         })
 
         it('abort() sends no close_notify, and resets', async () => {

@@ -118,8 +118,7 @@ describe('a server with tls', () => {
 
   it('behind 100 silent clients at maxConnections the next one waits in the kernel, costs nothing, and has its turn after one deadline', async () => {
     const { server, port } = await serve({ handshakeTimeout: 1_000, maxConnections: 100, warnAtLimit: false })
-    const silent: Socket[] = []
-    for (let count = 0; count < 100; count++) silent.push(await rawClient(scope, port))
+    const silent = await Promise.all(Array.from({ length: 100 }, () => rawClient(scope, port)))
     await until(() => server.numConnections === 100)
     await turns(3)
     const before = descriptors()
