@@ -16,8 +16,8 @@ export function isFirstClock(): boolean {
 }
 
 /**
- * Calls `then` after `delay` milliseconds; never, if that is `Infinity`. Returns the function that stops it. It keeps the process alive
- * unless `isRef` is false.
+ * Calls `then` after `delay` milliseconds; never, if that is `Infinity`, and at once if it is below 0, as what is left of a time may be. Returns the
+ * function that stops it. It keeps the process alive unless `isRef` is false.
  */
 export function startTimer(delay: number, then: () => void, isRef = true): () => void {
   if (delay === Number.POSITIVE_INFINITY) return doNothing
@@ -28,7 +28,8 @@ export function startTimer(delay: number, then: () => void, isRef = true): () =>
     timer = rest > LONGEST_DELAY ? setTimeout(() => wait(rest - LONGEST_DELAY), LONGEST_DELAY) : setTimeout(then, rest)
     if (!isRef) unref(timer)
   }
-  wait(delay)
+  // Node.js warns of one below.
+  wait(Math.max(0, delay))
   return () => {
     if (setTimeout === globalThis.setTimeout || setTimeout === firstSetTimeout) clearTimeout(timer)
   }

@@ -38,6 +38,14 @@ describe('startTimer()', () => {
     expect(calls).to.equal(1)
   })
 
+  it('asks for no delay below 0, of which newer lines of Node.js warn', () => {
+    mock.timers.reset()
+    const given = mock.method(globalThis, 'setTimeout')
+    for (const delay of [-0.02, -10, 0, 1.5]) startTimer(delay, () => {})()
+    expect(given.mock.calls.map(({ arguments: [, delay] }) => delay)).to.deep.equal([0, 0, 0, 1.5])
+    given.mock.restore()
+  })
+
   it('can be stopped in each of its stretches', () => {
     let calls = 0
     const stop = startTimer(3 * LONGEST_DELAY, () => calls++)
