@@ -13,12 +13,12 @@ export function holdsWithPushToo(files: readonly string[], atLeast: number, only
   if (IS_PUSH) return
   const names = files.map((file) => basename(file, '.js')).join(' and ')
   it(`all that holds in ${names}${only && `, selected by '${only}',`} holds with buffers that Node.js makes, too`, async function () {
-    this.timeout(120_000)
+    this.timeout(300_000)
     const mocha = createRequire(import.meta.url).resolve('mocha/bin/mocha.js')
     const hooks = join(import.meta.dirname, 'root-hooks.js')
     const args = ['--no-config', '--reporter', 'dot', '--timeout', '10000', '--require', hooks, '--grep', only, ...files]
     const env = { ...process.env, IT_TCP_READ: 'push' }
-    const { code, signal, stdout, stderr } = await runNode([mocha, ...args], { env, killAfter: 100_000 })
+    const { code, signal, stdout, stderr } = await runNode([mocha, ...args], { env, killAfter: 280_000 })
     expect(code, `${signal ?? ''}\n${stdout}\n${stderr}`).to.equal(0)
     expect(Number(/(\d+) passing/.exec(stdout)?.[1])).to.be.at.least(atLeast)
   })
