@@ -5,8 +5,11 @@ import { currentTurn } from '../async/turn.ts'
 import { belongingToOthers, lent, own, RECORD_SIZE, type ReadBuffer, recordBuffers } from '../stream/read-buffer.ts'
 import { readNextRecordInto } from '../system/native-tls.ts'
 
-/** What is told of at once where records come one after the other: each chunk costs a turn of whoever reads. */
-const GATHERED = 8 * RECORD_SIZE
+/**
+ * What is told of at once where records come one after the other: each chunk costs a turn of whoever reads. With the three that may still be in what was
+ * read from the system when there is no more room for them, it is the 128 KiB by which a reader may be above its limit.
+ */
+const GATHERED = 5 * RECORD_SIZE
 
 /** Whoever decrypts into it. */
 export interface RecordMemoryOwner {

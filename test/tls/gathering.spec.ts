@@ -8,7 +8,7 @@ import { clientOptions, serverContext } from '../helpers/tls-pair.ts'
 import { turns, until } from '../helpers/until.ts'
 
 const RECORD = 16_384
-const CHUNK = 8 * RECORD
+const CHUNK = 5 * RECORD
 
 describe('Full records that come one after the other', () => {
   const scope = useScope()
@@ -33,7 +33,7 @@ describe('Full records that come one after the other', () => {
           return await relay.heldToFin()
         }
 
-        it('are told of together, 128 KiB at once at most, and each chunk has memory of its own', async () => {
+        it('are told of together, 80 KiB at once at most, and each chunk has memory of its own', async () => {
           const relay = await open()
           const bytes = randomBytes(40 * RECORD + 7)
           relay.freeze()
@@ -137,6 +137,24 @@ describe('Full records that come one after the other', () => {
           void encrypted(relay, bytes).then(relay.deliver)
           await until(() => receiver.length === bytes.length + 1, 'all is there')
           expect(Buffer.concat(receiver.chunks).equals(bytes)).to.equal(true)
+        })
+
+        it('leave a reader no more than 128 KiB above what it has room for', async () => {
+          for (const before of [0, 1, 2, 3]) {
+            const relay = await open()
+            const { receiver } = relay
+            if (before > 0) await relay.deliver(await encrypted(relay, randomBytes(before * RECORD)))
+            await until(() => receiver.length === before * RECORD + 1, 'the first are there')
+            receiver.onReceived = () => {
+              if (receiver.length >= 65_536) receiver.isStopping = 'for good'
+            }
+            relay.freeze()
+            await relay.deliver(await encrypted(relay, randomBytes(40 * RECORD)))
+            await relay.thaw()
+            await until(() => receiver.isStopping, 'there is no more room')
+            await turns(20)
+            expect(receiver.length).to.be.below(65_536 + 131_072)
+          }
         })
 
         it('leave a FIN behind them in the kernel for a reader that has no room, and it is not taken for an end later', async () => {
