@@ -47,7 +47,7 @@ for (const [word, of] of [
 }
 // All that mocha says of them; `.ci/run` shows it once more as the last thing.
 mkdirSync('coverage', { recursive: true })
-writeFileSync(join('coverage', 'failures.txt'), runs.map(({ output }) => failures(stripVTControlCharacters(output))).join(''))
+writeFileSync(join('coverage', 'failures.txt'), runs.map(failures).join(''))
 process.exitCode = runs.some(({ code }) => code !== 0) ? 1 : 0
 
 function run(files, index) {
@@ -58,16 +58,16 @@ function run(files, index) {
     if (index === 0) process.stdout.write(text)
   })
   return new Promise((resolve, reject) => {
-    child.on('error', reject).on('close', (code) => resolve({ code, output }))
+    child.on('error', reject).on('close', (code) => resolve({ code, output, text: stripVTControlCharacters(output) }))
   })
 }
 
-function failures(output) {
-  return /^ *\d+ failing\b.*/ms.exec(output)?.[0] ?? ''
+function failures({ text }) {
+  return /^ *\d+ failing\b.*/ms.exec(text)?.[0] ?? ''
 }
 
 // Mocha's own summary: `  123 passing (4s)`, `  2 pending`, `  1 failing`.
 function count(word) {
   const pattern = new RegExp(`^ *(\\d+) ${word}\\b`, 'm')
-  return runs.reduce((sum, { output }) => sum + Number(pattern.exec(stripVTControlCharacters(output))?.[1] ?? 0), 0)
+  return runs.reduce((sum, { text }) => sum + Number(pattern.exec(text)?.[1] ?? 0), 0)
 }

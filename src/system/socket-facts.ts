@@ -84,8 +84,8 @@ export function setUserTimeout(fd: number, milliseconds: number, c: Libc | undef
 
 /**
  * The TCP_USER_TIMEOUT for a peer that may take none of what waits for it for `bufferAgeLimit`. A quarter more, and two seconds at least, since the
- * writer sees by itself who reads nothing, and says so, perhaps late; here are those who have vanished. With keep-alive on, the kernel applies it to unanswered probes too, in the
- * place of their number: so that one that is lost does no harm, time for ten of them is left.
+ * writer sees by itself who reads nothing, and says so, perhaps late; here are those who have vanished. With keep-alive on, the kernel applies it to
+ * unanswered probes too, in the place of their number: so that one that is lost does no harm, time for ten of them is left.
  */
 export function userTimeoutFor(bufferAgeLimit: number, keepAliveSeconds: number | undefined): number {
   const silence = bufferAgeLimit + Math.max(bufferAgeLimit / 4, 2_000)
